@@ -1,0 +1,117 @@
+"""What the core asks of the store, and what it learns: the contents of one transaction and of one page.
+
+The store numbers and de-duplicates (L2, S2); the core never computes a ``seq``.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ..errors import ErrorCode
+from ..model import Message
+
+__all__ = ["Batch", "Draft", "Mark", "Opened", "Opening", "Page", "PageRequest", "Refused", "Results", "Stored"]
+
+ConnectionId: TypeAlias = int
+"""Names one connection for as long as the process lives; never used again."""
+
+
+class Draft(Struct, frozen=True):
+    """A message to be stored, without a number yet.
+
+    `source` is the connection that sent it: once a draft is refused with a retryable code, the later ones of the same source
+    in the same batch are refused likewise (S4).
+    """
+
+    source: ConnectionId
+    sender: str
+    recipient: str
+    id: str
+    text: str
+
+
+class Opening(Struct, frozen=True):
+    """A device connects: find its cursor, or make a row for a device that is new (C1, C2).
+
+    `log` and `after` are the client's own durable position, or None. `connected` names the user's connected devices: making
+    room for a new device never removes one of them. `may_be_new` is False when the user has named too many devices lately.
+    """
+
+    connection: ConnectionId
+    user: str
+    device: str
+    log: str | None = None
+    after: int | None = None
+    connected: frozenset[str] = frozenset()
+    may_be_new: bool = True
+    send_only: bool = False
+
+
+class Mark(Struct, frozen=True):
+    """A device has everything up to `seq`, or is leaving with it (which records when it was last seen). Never goes back."""
+
+    user: str
+    device: str
+    seq: int
+
+
+class Batch(Struct, frozen=True):
+    """One transaction. Carried out in this order: marks, openings, drafts."""
+
+    marks: tuple[Mark, ...] = ()
+    openings: tuple[Opening, ...] = ()
+    drafts: tuple[Draft, ...] = ()
+
+
+class Stored(Struct, frozen=True):
+    """A draft's place: `seq` in the sender's log, `peer_seq` in the recipient's.
+
+    `peer_seq` is 0 if there is no second entry: a message to oneself, or to somebody who blocks the sender (L1). `new` is
+    False if the id was stored before; then this repeats the first answer.
+    """
+
+    seq: int
+    peer_seq: int
+    sent_at: int
+    new: bool = True
+
+
+class Refused(Struct, frozen=True):
+    """Not stored (or, for an `Opening`, not connected), and why."""
+
+    code: ErrorCode
+
+
+class Opened(Struct, frozen=True):
+    """Where a connection starts: what `welcome` says (C1)."""
+
+    log: str
+    head: int
+    floor: int
+    cursor: int
+    new: bool
+
+
+class Results(Struct, frozen=True):
+    """What became of a batch: one result for each opening and each draft, in the batch's order."""
+
+    openings: tuple[Opened | Refused, ...] = ()
+    drafts: tuple[Stored | Refused, ...] = ()
+
+
+class PageRequest(Struct, frozen=True):
+    """The entries after `after` in the user's log: at most `limit`, at most about `size` bytes, at least one if there is one."""
+
+    user: str
+    after: int
+    limit: int
+    size: int
+
+
+class Page(Struct, frozen=True):
+    """Consecutive entries of a log. `floor` is where the log begins now: entries up to it are no longer held."""
+
+    messages: tuple[Message, ...]
+    floor: int

@@ -1,0 +1,193 @@
+"""What can go wrong: the exceptions, the error codes and the close codes.
+
+The tree of exceptions::
+
+    ChatError
+    ├── ConfigurationError      what the application or the command line asked for cannot be done
+    │   ├── StoreLocked         another server holds the database file
+    │   └── SchemaMismatch      the file's schema is newer than this code, or not ours
+    ├── StoreError              the store could not carry out an operation; has a ``code``
+    │   ├── StoreFull           no space left
+    │   ├── StoreBusy           another process holds the database; try again
+    │   ├── StoreUnavailable    I/O error, corruption, read-only: nothing is written until a restart
+    │   └── RowRefused          this one row cannot be stored, others can
+    ├── InvalidFrame            what a client sent is not a frame of ours
+    └── Refused                 raised by an authenticator: this request may not connect
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = [
+    "ChatError",
+    "CloseCode",
+    "ConfigurationError",
+    "ErrorCode",
+    "Fate",
+    "InvalidFrame",
+    "RowRefused",
+    "Refused",
+    "SchemaMismatch",
+    "StoreBusy",
+    "StoreError",
+    "StoreFull",
+    "StoreLocked",
+    "StoreUnavailable",
+]
+
+
+class Fate(enum.StrEnum):
+    """What an error answer says about the message it answers (SEMANTICS S5)."""
+
+    UNKNOWN = "unknown"
+    """It may or may not be stored: send the same id again, it is stored once either way."""
+    LATER = "later"
+    """It is not stored: send it again after ``retry_after`` seconds."""
+    NEVER = "never"
+    """It is not stored and sending it again would be refused again."""
+
+
+class ErrorCode(enum.StrEnum):
+    """The codes of an in-band ``error`` frame. The connection stays open after each of them.
+
+    Each has a `fate` (what became of the message) and a `meaning` (one sentence for the reader of the docs).
+    """
+
+    fate: Fate
+    meaning: str
+
+    def __new__(cls, value: str, fate: Fate, meaning: str) -> ErrorCode:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.fate = fate
+        member.meaning = meaning
+        return member
+
+    BAD_FRAME = "bad_frame", Fate.NEVER, "The frame is not valid JSON, or not a frame this server knows."
+    TOO_LARGE = "too_large", Fate.NEVER, "The text is longer than the server's limit."
+    ID_CONFLICT = "id_conflict", Fate.NEVER, "This sender has used the id for another message."
+    NOT_ALLOWED = "not_allowed", Fate.NEVER, "The application's policy does not allow it."
+    CURSOR_AHEAD = "cursor_ahead", Fate.NEVER, "The ack names an entry this connection was not sent; it is ignored."
+    BAD_QUERY = "bad_query", Fate.NEVER, "The request asks for something that does not exist."
+    RATE_LIMITED = "rate_limited", Fate.LATER, "Too many sends; the user's bucket is empty."
+    STORE_FULL = "store_full", Fate.LATER, "The server's disk is full."
+    MAILBOX_FULL = "mailbox_full", Fate.LATER, "The recipient has too many undelivered messages."
+    STORE_UNAVAILABLE = "store_unavailable", Fate.UNKNOWN, "The server cannot write to its store."
+    OVERLOADED = "overloaded", Fate.UNKNOWN, "The server has more to do than it can take on."
+    INTERNAL = "internal", Fate.UNKNOWN, "Something failed inside the server."
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the client should send the same message (the same id) again after a while."""
+        return self.fate is not Fate.NEVER
+
+
+class CloseCode(enum.IntEnum):
+    """The close codes a server sends (RFC 6455 §7.4; 4400–4499 are this protocol's own).
+
+    `reconnect` says whether a client should connect again by itself; if not, something has to change first
+    (the client's code, its credentials, a person's mind).
+    """
+
+    reconnect: bool
+    meaning: str
+
+    def __new__(cls, value: int, reconnect: bool, meaning: str) -> CloseCode:  # noqa: FBT001  (an enum's row)
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.reconnect = reconnect
+        member.meaning = meaning
+        return member
+
+    NORMAL = 1000, False, "The client asked for it."
+    GOING_AWAY = 1001, True, "The server is shutting down; the reason carries retry_after in seconds."
+    PROTOCOL_ERROR = 1002, False, "The client broke the WebSocket protocol."
+    INVALID_DATA = 1007, False, "A text frame was not UTF-8."
+    POLICY = 1008, False, "The client exceeded a limit of the transport (fragments, time per message, devices)."
+    TOO_BIG = 1009, False, "A message was longer than the server's frame limit."
+    INTERNAL = 1011, True, "Something failed inside the server."
+    UNAUTHORIZED = 4401, False, "The identity is no longer authorised."
+    SILENT = 4408, True, "The client answered no ping."
+    REPLACED = 4409, False, "A newer connection of the same user and device took over."
+    FLOODING = 4429, False, "The client kept sending what it was told not to send."
+
+
+class ChatError(Exception):
+    """The root of every exception this library raises on purpose."""
+
+
+class ConfigurationError(ChatError):
+    """What was asked for cannot be done; the message is one sentence saying what to do instead."""
+
+
+class StoreLocked(ConfigurationError):
+    """Another process serves this database file; `holder` is its process id, if it could be read."""
+
+    def __init__(self, message: str, holder: int | None = None) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class SchemaMismatch(ConfigurationError):
+    """The database's schema is newer than this code, or holds a step this code does not know. Nothing was written."""
+
+
+class StoreError(ChatError):
+    """The store could not carry out an operation. `code` is what the client concerned is told."""
+
+    code = ErrorCode.INTERNAL
+
+
+class StoreFull(StoreError):
+    """There is no space left. Reading goes on; writing may succeed again once there is space."""
+
+    code = ErrorCode.STORE_FULL
+
+
+class StoreBusy(StoreError):
+    """Another process held the database for longer than the store waits."""
+
+    code = ErrorCode.OVERLOADED
+
+
+class StoreUnavailable(StoreError):
+    """The store met an I/O error, corruption or a read-only file, and writes nothing more until a restart.
+
+    An fsync that failed is never retried: the kernel may have dropped the pages it could not write.
+    """
+
+    code = ErrorCode.STORE_UNAVAILABLE
+
+
+class RowRefused(StoreError):
+    """One row of a batch cannot be stored whatever is tried; the others can."""
+
+    code = ErrorCode.BAD_FRAME
+
+
+class InvalidFrame(ChatError):
+    """A client's bytes are not a valid frame. Carries what an ``error`` answer needs.
+
+    `id` or `ref` is the one the frame carried, where it was readable.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *, id: str | None = None, ref: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.id = id
+        self.ref = ref
+
+
+class Refused(ChatError):
+    """Raise this in an authenticator to refuse a connection.
+
+    Args:
+        message: for the server's log; the client is told only the status.
+        status: the HTTP status of the answer, 401 (who are you?) or 403 (you may not).
+    """
+
+    def __init__(self, message: str = "refused", *, status: int = 401) -> None:
+        super().__init__(message)
+        self.status = status
