@@ -131,8 +131,8 @@ ServerFrame: TypeAlias = Union[Welcome, Messages, Stored, TypingFrom, Gap, Error
 FEATURES: Final = ("send", "ack", "typing", "ping")
 """What a client may send to this server: the ``features`` of `Welcome`."""
 
-_decoder: Final = msgspec.json.Decoder(ClientFrame)
-_server_decoder: Final = msgspec.json.Decoder(ServerFrame)
+_decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
+_server_decoder: Final[msgspec.json.Decoder[ServerFrame]] = msgspec.json.Decoder(ServerFrame)
 _encoder: Final = msgspec.json.Encoder()
 
 

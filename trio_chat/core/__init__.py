@@ -1,0 +1,1 @@
+"""What the server decides: a plain synchronous state machine. No I/O, no clock, no randomness."""

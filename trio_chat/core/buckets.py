@@ -1,0 +1,77 @@
+"""Token buckets: how fast something may go on for long, and how much of it at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from ..settings import Settings
+
+__all__ = ["Allowances", "Bucket", "UserBuckets"]
+
+
+class Bucket:
+    """Holds up to `size` tokens and gains `rate` a second. A `rate` of None means without limit."""
+
+    __slots__ = ("_rate", "_size", "_tokens", "_updated")
+
+    def __init__(self, rate: float | None, size: float, now: float) -> None:
+        self._rate = rate
+        self._size = size
+        self._tokens = float(size)
+        self._updated = now
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0.0, or take none and return the seconds until there will be one."""
+        if self._rate is None:
+            return 0.0
+        # A clock that steps back adds nothing; it must not take tokens away either.
+        self._tokens = min(self._size, self._tokens + max(0.0, now - self._updated) * self._rate)
+        self._updated = now
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return 0.0
+        return (1.0 - self._tokens) / self._rate
+
+    def put_back(self) -> None:
+        """Return a token that was taken for nothing."""
+        self._tokens = min(self._size, self._tokens + 1.0)
+
+    def full(self, now: float) -> bool:
+        """Whether nothing would be forgotten if the bucket were made anew."""
+        return self._rate is None or self._tokens + max(0.0, now - self._updated) * self._rate >= self._size
+
+
+class UserBuckets:
+    """What one user may do, over all connections (C9)."""
+
+    __slots__ = ("new_devices", "sends", "typing")
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        limited = settings.send_rate is not None
+        self.sends = Bucket(settings.send_rate, settings.send_burst, now)
+        # Somebody who types starts and stops a few times a second at most; more is dropped without a word.
+        self.typing = Bucket(10.0 if limited else None, 20, now)
+        self.new_devices = Bucket(settings.new_devices / 3600 if limited else None, settings.new_devices, now)
+
+    def full(self, now: float) -> bool:
+        return self.sends.full(now) and self.typing.full(now) and self.new_devices.full(now)
+
+
+class Allowances:
+    """The buckets of all users: they outlive a reconnect, in a bounded memory of those who left lately."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._departed: OrderedDict[str, UserBuckets] = OrderedDict()
+
+    def claim(self, user: str, now: float) -> UserBuckets:
+        """The buckets of a user who had no connection and has one now."""
+        return self._departed.pop(user, None) or UserBuckets(self._settings, now)
+
+    def give_back(self, user: str, buckets: UserBuckets, now: float) -> None:
+        """Keep the buckets of a user whose last connection has gone, unless they are full again."""
+        if buckets.full(now):
+            return
+        self._departed[user] = buckets
+        while len(self._departed) > self._settings.connections:
+            self._departed.popitem(last=False)
