@@ -1,6 +1,224 @@
-"""The command line."""
+"""The command line. Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the server was not reached or went away."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import click
+import trio
+
+from . import __version__, authenticators, wire
+from .chat import open_chat
+from .client.raw import ClosedByServer, NotConnected, open_raw_client
+from .errors import ConfigurationError
+from .model import Message, is_name
+from .serve import serve_tcp
+from .settings import Settings
+from .store.sqlite import SqliteStore
+
+__all__ = ["main"]
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+_URL: Final = "ws://127.0.0.1:6662/ws"
+_ANSWER_SECONDS: Final = 10.0
 
 
+class _Failure(click.ClickException):
+    """One sentence on standard error and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self._exit_code = exit_code
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # click declares it once for all failures
+        return self._exit_code
+
+
+class _Rate(click.ParamType[float | None]):
+    name = "N|off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value == "off":
+            return None
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < float("inf"):
+            self.fail("give a number of sends a second above 0, or off", param, ctx)
+        return rate
+
+
+class _User(click.ParamType[str]):
+    name = "ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_name(value):
+            self.fail("an ID is 1 to 128 characters without control characters", param, ctx)
+        return str(value)
+
+
+@click.group()
+@click.version_option(__version__, prog_name="trio-chat")
 def main() -> None:
-    """Placeholder until the server exists."""
-    raise SystemExit("trio-chat has no commands yet")
+    """Durable, real-time, one-to-one messages by user ID."""
+
+
+@main.command()
+@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), default=Path("chat.db"), show_default=True,
+              help="The SQLite file; made if there is none.")  # fmt: skip
+@click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=6662, show_default=True, help="0 picks a free one.")
+@click.option("--demo", is_flag=True, help="Believe whoever says who they are (?user=…&device=…); this machine only.")
+@click.option("--rate-limit", type=_Rate(), default="20", show_default=True, help="Sends a second per user, or off.")
+@click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
+def serve(db: Path, host: str, port: int, demo: bool, rate_limit: float | None, check: bool) -> None:  # noqa: FBT001
+    """Run a server until SIGTERM or SIGINT; a second signal ends it at once."""
+    if not demo:
+        raise _Failure(
+            "there is no way to tell who connects: try it with --demo, or embed trio-chat with an authenticator of yours", 2
+        )
+    if not _is_loopback(host):
+        raise _Failure(f"--demo lets anybody be anyone, so it listens on this machine only, not on {host}", 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _run(_serve(db, host, port, Settings.of(send_rate=rate_limit), check=check))
+
+
+@main.command()
+@click.option("--as", "user", type=_User(), required=True, help="Who sends.")
+@click.option("--to", type=_User(), required=True, help="Who is to have it.")
+@click.option("--id", "id_", help="The message's id, to send it again without doubling it; a UUID if not given.")
+@click.option("--url", default=_URL, show_default=True)
+@click.argument("text")
+def send(user: str, to: str, id_: str | None, url: str, text: str) -> None:
+    """Send TEXT, and print the position in the log at which it is stored."""
+    _run(_send(_with_query(url, user=user, device="cli-send", window="0"), to, text, id_ or str(uuid.uuid4())))
+
+
+@main.command()
+@click.option("--as", "user", type=_User(), required=True, help="Whose messages.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--count", type=click.IntRange(min=1), help="Leave after so many messages.")
+@click.option("--url", default=_URL, show_default=True)
+def listen(user: str, as_json: bool, count: int | None, url: str) -> None:  # noqa: FBT001
+    """Print the messages to an ID as they come, and acknowledge them."""
+    _run(_listen(_with_query(url, user=user, device="cli-listen"), user, as_json=as_json, count=count))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    async def run() -> None:
+        await work
+
+    failure: click.ClickException | None = None
+    try:
+        trio.run(run)
+    except* click.ClickException as group:
+        failure = _first(group)
+    except* ConfigurationError as group:
+        failure = _Failure(str(_first(group)), 1)
+    except* NotConnected as group:
+        failure = _Failure(f"the server was not reached: {_first(group)}", 3)
+    except* ClosedByServer as group:
+        failure = _Failure(f"the server ended the connection: {_first(group)}", 3)
+    except* KeyboardInterrupt:
+        sys.exit(130)
+    except* BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if failure is not None:
+        raise failure
+
+
+def _first(group: BaseExceptionGroup[_Error]) -> _Error:
+    error: _Error | BaseExceptionGroup[_Error] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_chat(SqliteStore(db, settings, check=check), settings=settings) as chat, trio.open_nursery() as nursery:
+            listening = partial(serve_tcp, chat, port, host=host, authenticate=authenticators.demo)
+            try:
+                listeners = await nursery.start(listening)
+            except OSError as error:
+                raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+            address = ":".join(str(part) for part in listeners[0].socket.getsockname()[:2])
+            click.echo(f"trio-chat is listening on http://{address} (WebSockets at ws://{address}/ws), storing in {db}")
+            async for _ in signals:
+                break
+            for number in (signal.SIGTERM, signal.SIGINT):  # the next one ends the process at once
+                signal.signal(number, signal.SIG_DFL)
+            await chat.drain()
+
+
+async def _send(url: str, to: str, text: str, id: str) -> None:
+    async with open_raw_client(url) as client:
+        await client.send(wire.Send(id=id, to=to, text=text))
+        with trio.move_on_after(_ANSWER_SECONDS):
+            while True:
+                frame = await client.receive()
+                if isinstance(frame, wire.Stored):
+                    click.echo(str(frame.messages[0].seq))
+                    return
+                if isinstance(frame, wire.Error):
+                    raise _Failure(f"refused with {frame.code}: {frame.message}", 1)
+    raise _Failure(f"no answer; the message may be stored, so send it again with --id {id}", 3)
+
+
+async def _listen(url: str, user: str, *, as_json: bool, count: int | None) -> None:
+    async with open_raw_client(url) as client:
+        while True:
+            frame = await client.receive()
+            if isinstance(frame, wire.Gap):
+                click.echo(f"the messages {frame.first} to {frame.last} are no longer held", err=True)
+            elif isinstance(frame, wire.Messages):
+                for message in frame.messages:
+                    if message.kind == "message" and (message.sender != user or message.recipient == user):
+                        _print(message, as_json=as_json)
+                        count = None if count is None else count - 1
+                    if count == 0:
+                        await client.send(wire.Ack(seq=message.seq))
+                        return
+                await client.send(wire.Ack(seq=frame.messages[-1].seq))
+
+
+def _print(message: Message, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(wire.encode_entry(message))
+    else:
+        click.echo(f"{_visible(message.sender)}: {_visible(message.text or '')}")
+    sys.stdout.flush()
+
+
+def _visible(text: str) -> str:
+    """`text` with control characters shown and not obeyed: a message must not steer the reader's terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _with_query(url: str, **parameters: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise _Failure(f"the URL {url} is not one of a WebSocket: ws://host:port/ws", 2)
+    query = urlencode([*parse_qsl(parts.query), *parameters.items()])
+    return urlunsplit(parts._replace(path=parts.path if parts.path != "/" else "/ws", query=query))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -18,6 +18,7 @@ The tree of exceptions::
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 __all__ = [
     "ChatError",
@@ -26,8 +27,8 @@ __all__ = [
     "ErrorCode",
     "Fate",
     "InvalidFrame",
-    "RowRefused",
     "Refused",
+    "RowRefused",
     "SchemaMismatch",
     "StoreBusy",
     "StoreError",
@@ -57,7 +58,7 @@ class ErrorCode(enum.StrEnum):
     fate: Fate
     meaning: str
 
-    def __new__(cls, value: str, fate: Fate, meaning: str) -> ErrorCode:
+    def __new__(cls, value: str, fate: Fate, meaning: str) -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.fate = fate
@@ -93,7 +94,7 @@ class CloseCode(enum.IntEnum):
     reconnect: bool
     meaning: str
 
-    def __new__(cls, value: int, reconnect: bool, meaning: str) -> CloseCode:  # noqa: FBT001  (an enum's row)
+    def __new__(cls, value: int, reconnect: bool, meaning: str) -> Self:  # noqa: FBT001  (an enum's row)
         member = int.__new__(cls, value)
         member._value_ = value
         member.reconnect = reconnect

@@ -25,7 +25,7 @@ def is_name(name: object, length: int = USER_LENGTH) -> bool:
     return (
         isinstance(name, str)
         and 1 <= len(name) <= length
-        and (name.isascii() and name.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") for c in name))
+        and ((name.isascii() and name.isprintable()) or not any(unicodedata.category(c) in ("Cc", "Cs") for c in name))
     )
 
 
@@ -50,10 +50,10 @@ class Identity(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An entry of a user's log, immutable: a message to or from that user.
 
-    `seq` is its position in *this* user's log; the same message stands at another position in the peer's. `id` was chosen by
-    the sender's client. `sent_at` is the server's clock in Unix milliseconds, never decreasing within a log. On the wire
-    `sender` and `recipient` are called ``from`` and ``to``; a `kind` other than ``message`` is to be acknowledged and skipped
-    by who does not know it.
+    `seq` is its position in *this* user's log; the same message stands at another position in the peer's. `id` was chosen
+    by the sender's client. `sent_at` is the server's clock in Unix milliseconds, never decreasing within a log. On the wire
+    `sender` and `recipient` are called ``from`` and ``to``; a `kind` other than ``message`` is to be acknowledged and
+    skipped by who does not know it.
     """
 
     seq: int

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+from typing import Final, Protocol
 
-from .errors import CloseCode
+import trio
 
-__all__ = ["ConnectionEnded", "Transport"]
+from . import wire
+from .chat import Chat
+from .core.batch import ConnectionId
+from .core.events import Connected, Disconnected, Received
+from .errors import CloseCode, InvalidFrame
+from .settings import Settings
+
+__all__ = ["ConnectionEnded", "Session", "Transport"]
+
+_log = logging.getLogger("trio_chat.session")
+
+_FAREWELL: Final = 1.0
+"""Seconds for the close frame of a session that is cancelled: long enough for a peer that reads."""
 
 
 class ConnectionEnded(Exception):
@@ -52,3 +65,173 @@ class Transport(Protocol):
         that was cut short it only drops the stream. When cancelled, the stream is closed all the same.
         """
         ...
+
+
+class _Outbox:
+    """The frames to be written, and roughly how many bytes they are, those of the write under way included."""
+
+    def __init__(self) -> None:
+        self._frames: list[wire.ServerFrame] = []
+        self._written = 0
+        self.size = 0
+
+    def put(self, frame: wire.ServerFrame) -> None:
+        self._frames.append(frame)
+        self.size += wire.weight(frame)
+
+    def take(self) -> list[wire.ServerFrame]:
+        """All frames that wait. They count until `done`."""
+        frames, self._frames = self._frames, []
+        self._written = self.size
+        return frames
+
+    def done(self) -> None:
+        """What was taken is written."""
+        self.size -= self._written
+        self._written = 0
+
+
+class Session:
+    """A reader and a writer for one connection. Lives as long as `run`; the other methods are the registry's and return at once.
+
+    The reader hands all frames of one read to the registry and reads again only when they are taken in, when the connection has
+    not too much uncommitted, and when its outbox is small: a connection is slowed by itself only. The writer takes all that waits
+    in the outbox and writes it at once.
+    """
+
+    def __init__(self, connection: ConnectionId, transport: Transport, settings: Settings) -> None:
+        self.connection = connection
+        self._transport = transport
+        self._settings = settings
+        self._outbox = _Outbox()
+        self._ping_wanted = False
+        self._closing: tuple[CloseCode, str] | None = None
+        self._write_wanted = trio.Event()
+        self._paused = True  # until welcome is queued (C9)
+        self._handed_over = False
+        self._reading = True
+        self._read_wanted = trio.Event()
+        self._scope = trio.CancelScope()
+
+    # What the registry calls.
+
+    def send(self, frame: wire.ServerFrame) -> None:
+        """Put a frame at the end of the outbox."""
+        self._outbox.put(frame)
+        self._write_wanted.set()
+
+    def offer(self, frame: wire.ServerFrame) -> None:
+        """Send an ephemeral frame if nothing else waits; else it is dropped (C8)."""
+        if not self._outbox.size:
+            self.send(frame)
+
+    def ping(self) -> None:
+        """Send a WebSocket ping when the write under way is done."""
+        self._ping_wanted = True
+        self._write_wanted.set()
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Read again, as far as this is up to the core."""
+        self._paused = False
+        self._read_wanted.set()
+
+    def taken(self) -> None:
+        """The frames handed over last were taken in."""
+        self._handed_over = False
+        self._read_wanted.set()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Write what is in the outbox, then close. A peer that does not take it within the write timeout is cut off."""
+        self._closing = (code, reason)
+        self._reading = False
+        self._write_wanted.set()
+        self._read_wanted.set()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._settings.write_timeout)
+
+    # What the chat calls.
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the peer; what was read goes its way."""
+        self._reading = False
+        self._read_wanted.set()
+
+    def cancel(self) -> None:
+        """End now. The peer gets a close frame if it takes it within a second."""
+        self._scope.cancel()
+
+    # The session itself.
+
+    async def run(self, chat: Chat, event: Connected) -> None:
+        """Serve the connection until either side closes it. The transport is closed when this returns, however it does.
+
+        Cancelling sends the peer a close frame, for at most a second, and ends.
+        """
+        registry = chat.registry
+        chat.join(self, event)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._transport.run)
+                    nursery.start_soon(self._write, nursery.cancel_scope)
+                    await self._read(chat)
+        finally:
+            registry.put(Disconnected(self.connection))
+            code, reason = self._closing or chat.farewell
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+                await self._transport.close(code, reason)
+            chat.leave(self)
+
+    def _may_read(self) -> bool:
+        return not self._paused and not self._handed_over and self._outbox.size < self._settings.outbox_bytes
+
+    async def _read(self, chat: Chat) -> None:
+        """Read until the connection ends (then end the session) or reading is stopped (then leave the rest to the writer)."""
+        text_bytes = self._settings.text_bytes
+        put = chat.registry.put
+        while True:
+            while self._reading and not self._may_read():
+                self._read_wanted = trio.Event()
+                await self._read_wanted.wait()
+            if not self._reading:
+                return
+            try:
+                texts = await self._transport.receive()
+            except ConnectionEnded:
+                self._scope.cancel()
+                return
+            if texts and self._reading:
+                self._handed_over = True
+                put(Received(self.connection, tuple([_decode(text, text_bytes) for text in texts])))
+
+    async def _write(self, scope: trio.CancelScope) -> None:
+        try:
+            while True:
+                if self._ping_wanted:
+                    self._ping_wanted = False
+                    await self._transport.ping()
+                elif self._outbox.size:
+                    await self._transport.send(wire.pack(self._outbox.take(), self._settings.server_frame_bytes))
+                    self._outbox.done()
+                    self._read_wanted.set()
+                elif self._closing is not None:
+                    await self._transport.close(*self._closing)
+                    break
+                else:
+                    self._write_wanted = trio.Event()
+                    await self._write_wanted.wait()
+        except ConnectionEnded as ended:
+            _log.debug("connection %d: %s", self.connection, ended)
+        scope.cancel()
+
+
+def _decode(text: bytes | None, text_bytes: int) -> wire.ClientFrame | InvalidFrame:
+    if text is None:
+        return wire.binary_refused()
+    try:
+        return wire.decode(text, text_bytes=text_bytes)
+    except InvalidFrame as refusal:
+        return refusal

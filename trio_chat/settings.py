@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     waiting: Annotated[int, _count("Messages waiting for a commit in all; further ones are refused as overloaded.")] = 32_768
     waiting_bytes: Annotated[int, _count("The same in bytes.")] = 64 * 1024 * 1024
     connections: Annotated[int, _count("Connections per chat; further ones are refused with 503.")] = 10_000
-    half_open: Annotated[int, _count("Connections whose handshake is not finished; further ones are refused with 503.")] = 200
+    half_open: Annotated[int, _count("Connections still in their handshake; further ones are refused with 503.")] = 200
     per_address: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="Connections per client address; unlimited, for phones share addresses."),
@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retry_after: Annotated[float, Meta(ge=1, description="The pause asked for after a retryable refusal, at least.")] = 1.0
 
     # When silence is too long.
-    ping_interval: Annotated[float, _seconds("Silence before a ping; below the 60 s after which proxies drop a link.")] = 25.0
+    ping_interval: Annotated[float, _seconds("Silence before a ping; below the 60 s after which proxies cut.")] = 25.0
     ping_timeout: Annotated[float, _seconds("Further silence before a connection is closed with 4408.")] = 10.0
     handshake_timeout: Annotated[float, _seconds("TLS, request head and authentication together.")] = 5.0
     write_timeout: Annotated[float, _seconds("Each slice of 16 KiB of a write, so that slow is not dead.")] = 10.0

@@ -1,8 +1,8 @@
 """The wire, version 1: frames to and from JSON text. The only module that knows JSON.
 
-A frame is one JSON object in one WebSocket text message, tagged by ``type``. What a client sends is decoded strictly: unknown
-types, unknown or repeated fields, wrong types, NaN, lone surrogates and control characters in names are refused. What a server
-sends may gain types and fields; clients ignore those they do not know.
+A frame is one JSON object in one WebSocket text message, tagged by ``type``. What a client sends is decoded strictly:
+unknown types, unknown or repeated fields, wrong types, NaN, lone surrogates and control characters in names are refused.
+What a server sends may gain types and fields; clients ignore those they do not know.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import ErrorCode, InvalidFrame
-from .model import ID_LENGTH, MAX_SEQ, USER_LENGTH, Message
+from .model import ID_LENGTH, MAX_SEQ, USER_LENGTH, Message, is_name
 
 SUBPROTOCOL: Final = "trio-chat.v1"
 
@@ -137,7 +137,10 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def _quotes(frame: type[Struct]) -> int:
-    """How many quotation marks a frame of this type has that repeats no field and escapes none in its strings."""
+    """How many quotation marks a frame of this type has that repeats no field and escapes none in its strings.
+
+    Counts on every field being required: one that may be left out would make room for another to be repeated.
+    """
     fields = msgspec.structs.fields(frame)
     strings = sum("str" in str(field.type) for field in fields)
     return 2 * (len(fields) + strings) + 4  # …and those of "type" and its value
@@ -158,10 +161,14 @@ def decode(payload: bytes, *, text_bytes: int) -> ClientFrame:
     """
     try:
         frame = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise _invalid(payload, str(error)) from None
-    # msgspec lets the last of two equal keys win (RFC 8259 §4 leaves it open). A repeated key adds quotation marks, so frames
-    # with the usual number are free of them; the rest (escaped quotes in a text) are looked at in full.
+    except UnicodeDecodeError:
+        raise _invalid(payload, "not UTF-8") from None
+    except RecursionError:
+        raise _invalid(payload, "nested too deeply") from None
+    # msgspec lets the last of two equal keys win (RFC 8259 §4 leaves it open). A repeated key adds quotation marks, so
+    # frames with the usual number are free of them; the rest (escaped quotes in a text) are looked at in full.
     if payload.count(b'"') != _QUOTES[type(frame)] and _repeats_a_key(payload):
         raise _invalid(payload, "a field is repeated")
     if isinstance(frame, Send):
@@ -183,26 +190,27 @@ def _repeats_a_key(payload: bytes) -> bool:
     return len(pairs) != len({key for key, _ in pairs})
 
 
-class _Named(Struct):
-    """Just enough of a broken frame to answer it."""
-
-    id: MessageId | None = None
-    ref: MessageId | None = None
-
-
-_named: Final = msgspec.json.Decoder(_Named)
+_lenient: Final = json.JSONDecoder(strict=False, parse_int=str)  # int() raises for more than 4,300 digits
 
 
 def _invalid(payload: bytes, why: str) -> InvalidFrame:
+    """The refusal of `payload`, naming what it refuses if that can be read in any way.
+
+    Who sent a message waits for an answer with its id (S3), and what is wrong may well be something else than the id: a
+    script's string cut in the middle of a pair of surrogates, say. So this reads whatever is anything like JSON.
+    """
     try:
-        named = _named.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        named = _Named()
-    return InvalidFrame(ErrorCode.BAD_FRAME, _shown(why), id=named.id, ref=named.ref)
+        frame, _ = _lenient.raw_decode(payload.decode("utf-8", "surrogateescape").lstrip())
+    except (ValueError, RecursionError):
+        frame = None
+    named = frame if isinstance(frame, dict) else {}
+    id, ref = (name if is_name(name := named.get(key), ID_LENGTH) else None for key in ("id", "ref"))
+    return InvalidFrame(ErrorCode.BAD_FRAME, _shown(why), id=id, ref=ref)
 
 
 def _shown(why: str) -> str:
     """`why` without control characters and not longer than 200: it may quote what the client sent."""
+    why = why.replace(f"matching regex {_NO_CONTROLS!r}", "without control characters")
     return "".join(c if c.isprintable() else "�" for c in why[:200])
 
 
@@ -211,9 +219,14 @@ def encode(frame: ServerFrame | ClientFrame) -> bytes:
     return _encoder.encode(frame)
 
 
+def encode_entry(message: Message) -> bytes:
+    """A log entry as it stands in a `Messages` frame."""
+    return _encoder.encode(message)
+
+
 def encoded_size(message: Message) -> int:
     """How many bytes `message` takes in a `Messages` frame."""
-    return len(_encoder.encode(message)) + 1
+    return len(encode_entry(message)) + 1
 
 
 def decode_server(payload: bytes) -> ServerFrame:
@@ -223,6 +236,15 @@ def decode_server(payload: bytes) -> ServerFrame:
         msgspec.DecodeError: it is not a frame this version knows.
     """
     return _server_decoder.decode(payload)
+
+
+def weight(frame: ServerFrame) -> int:
+    """About how many bytes the frame takes, without encoding it: for bounding what waits to be sent."""
+    if isinstance(frame, Messages):
+        return sum(len(message.text or "") + 200 for message in frame.messages)
+    if isinstance(frame, Stored):
+        return 120 * len(frame.messages)
+    return 250
 
 
 class _RawMessages(_Frame, frozen=True, kw_only=True, tag="messages"):
@@ -274,9 +296,7 @@ class _Packer:
         if not self._items:
             return
         frame = (
-            _RawStored(messages=self._items)
-            if self._head is None
-            else _RawMessages(messages=self._items, head=self._head)
+            _RawStored(messages=self._items) if self._head is None else _RawMessages(messages=self._items, head=self._head)
         )
         self.packed.append(_encoder.encode(frame))
         self._items, self._size, self._head = [], 0, None

@@ -102,7 +102,7 @@ class Results(Struct, frozen=True):
 
 
 class PageRequest(Struct, frozen=True):
-    """The entries after `after` in the user's log: at most `limit`, at most about `size` bytes, at least one if there is one."""
+    """The entries after `after` in the user's log: at most `limit`, about `size` bytes, at least one if there is one."""
 
     user: str
     after: int

@@ -12,7 +12,7 @@ from .batch import ConnectionId
 from .buckets import Bucket, UserBuckets
 from .events import Connected
 
-__all__ = ["Connection", "Refusal", "User", "Window"]
+__all__ = ["Connection", "Named", "Refusal", "User", "Window"]
 
 
 class Window:
@@ -60,6 +60,42 @@ class Window:
             self._bytes -= self._entries.popleft()[1]
 
 
+class Named:
+    """Own entries that a ``stored`` item named before their turn came: the client holds them and may acknowledge them (A2).
+
+    Kept as runs of consecutive positions. There are at most `size`: beyond that the last run stretches over what lies
+    between, which trusts the client to know what it holds.
+    """
+
+    __slots__ = ("_runs", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._runs: list[tuple[int, int]] = []  # (first, last), ascending, never adjacent
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def add(self, seq: int, sent: int) -> None:
+        """The entry `seq` was named on a connection that was sent everything up to `sent`."""
+        runs: list[tuple[int, int]] = []
+        for first, last in sorted([*self._runs, (seq, seq)]):
+            if runs and first <= runs[-1][1] + 1:
+                runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
+            elif last > sent:
+                runs.append((first, last))
+        if len(runs) > self._size:
+            _, last = runs.pop()
+            runs[-1] = (runs[-1][0], last)
+        self._runs = runs
+
+    def reach(self, sent: int) -> int:
+        """Up to where a client holds everything that was sent everything up to `sent`."""
+        while self._runs and self._runs[0][1] <= sent:
+            del self._runs[0]
+        return self._runs[0][1] if self._runs and self._runs[0][0] <= sent + 1 else sent
+
+
 class Refusal(Struct, frozen=True):
     """Until when every further send of a connection is refused, and with which code (S4)."""
 
@@ -71,8 +107,9 @@ class Connection:
     """One connection. `sent` and `acked` are positions in the user's log: ``acked <= sent <= head``."""
 
     __slots__ = (
-        "acked", "bad_frames", "closing", "device", "heard", "id", "loading", "offered", "open", "paused",
-        "pinged", "refusal", "send_only", "sent", "uncommitted", "uncommitted_bytes", "user", "wants", "window",
+        "acked", "asked", "bad_frames", "closing", "device", "heard", "id", "loading", "named", "next_size", "offered",
+        "open", "paused", "pinged", "refusal", "send_only", "sent", "uncommitted", "uncommitted_bytes", "user", "wants",
+        "window",
     )  # fmt: skip
 
     def __init__(self, event: Connected, user: User, settings: Settings, now: float) -> None:
@@ -81,15 +118,20 @@ class Connection:
         self.device = event.device
         self.send_only = event.send_only
         self.wants = (event.log, event.after)
-        self.offered = user.buckets.new_devices.take(now) == 0.0 if not event.send_only else True
-        """Whether the device may be a new one; if so, a token was taken for it."""
+        self.offered = not event.send_only and user.buckets.new_devices.take(now) == 0.0
+        """Whether a token was taken for the case that the device is a new one."""
 
         self.open = False
         """Whether ``welcome`` was sent."""
         self.sent = 0
         self.acked = 0
         self.window = Window(settings.window, settings.window_bytes)
+        self.named = Named(settings.window)
+        self.next_size = 0
+        """What the next entry weighs, if it is known that it did not fit into the window."""
         self.loading = False
+        self.asked = 0
+        """From where the page that is loading was asked for."""
 
         self.uncommitted = 0
         self.uncommitted_bytes = 0
@@ -106,15 +148,27 @@ class Connection:
 class User:
     """A user with at least one connection. `head` is the last position of the log that is committed, as far as is known."""
 
-    __slots__ = ("buckets", "connections", "head", "name")
+    __slots__ = ("buckets", "connections", "devices", "head", "name")
 
     def __init__(self, name: str, buckets: UserBuckets) -> None:
         self.name = name
         self.buckets = buckets
         self.head = 0
         self.connections: dict[ConnectionId, Connection] = {}
+        self.devices: dict[str, Connection] = {}
+        """The connection of each connected device; send-only connections are none."""
 
-    @property
-    def devices(self) -> frozenset[str]:
-        """The names of the connected devices."""
-        return frozenset(c.device for c in self.connections.values() if not c.send_only)
+    def add(self, connection: Connection) -> Connection | None:
+        """The connection belongs to the user from now on. Returns the one it replaces, which is still to be removed."""
+        self.connections[connection.id] = connection
+        if connection.send_only:
+            return None
+        older = self.devices.get(connection.device)
+        self.devices[connection.device] = connection
+        return older
+
+    def remove(self, connection: Connection) -> None:
+        """The connection is gone."""
+        del self.connections[connection.id]
+        if self.devices.get(connection.device) is connection:
+            del self.devices[connection.device]

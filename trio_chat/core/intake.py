@@ -5,8 +5,9 @@ The committer pulls a batch when it is free, so whatever became ready meanwhile 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Container
+from collections import OrderedDict, deque
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain, islice
 
 from msgspec import Struct
 
@@ -41,7 +42,7 @@ class Intake:
         self._settings = settings
         self._drafts: deque[Pending] = deque()
         self._bytes = 0
-        self._openings: deque[Connection] = deque()
+        self._openings: OrderedDict[ConnectionId, Connection] = OrderedDict()
         self._marks: dict[tuple[str, str], int] = {}
         self._marks_since: float | None = None
         self._in_flight: Outcome | None = None
@@ -68,19 +69,18 @@ class Intake:
         self._bytes += pending.size
 
     def add_opening(self, connection: Connection) -> None:
-        self._openings.append(connection)
+        self._openings[connection.id] = connection
 
     def add_mark(self, connection: Connection, now: float) -> None:
         """Record how far the connection's device is, soon."""
-        key = (connection.user.name, connection.device)
+        key = _device(connection)
         self._marks[key] = max(self._marks.get(key, 0), connection.acked)
         if self._marks_since is None:
             self._marks_since = now
 
-    def withdraw(self, connection: Connection) -> None:
-        """The connection is gone before it was opened."""
-        if connection in self._openings:
-            self._openings.remove(connection)
+    def withdraw(self, connection: Connection) -> bool:
+        """The connection is gone. Whether it was still waiting to be opened: then its opening never happens."""
+        return self._openings.pop(connection.id, None) is not None
 
     def withdraw_drafts(self, connections: Container[ConnectionId]) -> list[Pending]:
         """Take out and return what waits for these connections: it was sent after something that is refused for now (S4)."""
@@ -97,13 +97,13 @@ class Intake:
         due = self.due
         if not self._drafts and not self._openings and (due is None or not (hurry or now >= due)):
             return None
-        openings = [self._openings.popleft() for _ in range(min(len(self._openings), self._settings.batch))]
+        openings = [self._openings.popitem(last=False)[1] for _ in range(min(len(self._openings), self._settings.batch))]
         drafts = [self._drafts.popleft() for _ in range(min(len(self._drafts), self._settings.batch))]
         self._bytes -= sum(pending.size for pending in drafts)
         self._in_flight = Outcome(tuple(openings), tuple(drafts))
         return Batch(
-            marks=tuple(self._take_marks(now)),
-            openings=tuple(_opening(connection) for connection in openings),
+            marks=tuple(self._take_marks(now, openings)),
+            openings=tuple(_openings(openings)),
             drafts=tuple(pending.draft for pending in drafts),
         )
 
@@ -117,21 +117,33 @@ class Intake:
         self._in_flight = None
         return outcome
 
-    def _take_marks(self, now: float) -> list[Mark]:
-        taken = [Mark(user, device, self._marks.pop((user, device))) for user, device in list(self._marks)[:_MARKS_PER_BATCH]]
+    def _take_marks(self, now: float, openings: Sequence[Connection]) -> list[Mark]:
+        # A device that comes back begins where it left, so its mark goes before its opening however many others wait.
+        returning = (key for connection in openings if (key := _device(connection)) in self._marks)
+        keys = dict.fromkeys(chain(returning, islice(self._marks, _MARKS_PER_BATCH)))
+        taken = [Mark(*key, self._marks.pop(key)) for key in keys]
         self._marks_since = now if self._marks else None
         return taken
 
 
-def _opening(connection: Connection) -> Opening:
-    log, after = connection.wants
-    return Opening(
-        connection=connection.id,
-        user=connection.user.name,
-        device=connection.device,
-        log=log,
-        after=after,
-        connected=connection.user.devices,
-        may_be_new=connection.offered,
-        send_only=connection.send_only,
-    )
+def _device(connection: Connection) -> tuple[str, str]:
+    return connection.user.name, connection.device
+
+
+def _openings(connections: Sequence[Connection]) -> Iterator[Opening]:
+    connected: dict[str, frozenset[str]] = {}  # by user: somebody may be opening hundreds of connections at once
+    for connection in connections:
+        user = connection.user
+        if user.name not in connected:
+            connected[user.name] = frozenset(user.devices)
+        log, after = connection.wants
+        yield Opening(
+            connection=connection.id,
+            user=user.name,
+            device=connection.device,
+            log=log,
+            after=after,
+            connected=connected[user.name],
+            may_be_new=connection.offered or connection.send_only,
+            send_only=connection.send_only,
+        )

@@ -6,6 +6,7 @@ committed and report the outcome with `Committed`. The same events at the same t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -115,32 +116,30 @@ class Core:
         if user is None:
             user = self._users[event.user] = User(event.user, self._allowances.claim(event.user, now))
         connection = Connection(event, user, self._settings, now)
-        older = [c for c in user.connections.values() if c.device == event.device and not c.send_only]
         self._connections[connection.id] = connection
-        user.connections[connection.id] = connection
-        if not connection.send_only:
-            for replaced in older:
-                self._close(replaced, now, CloseCode.REPLACED, "a newer connection of this device took over")
+        replaced = user.add(connection)
+        if replaced is not None:
+            self._close(replaced, now, CloseCode.REPLACED, "a newer connection of this device took over")
         self._intake.add_opening(connection)
         if self._next_heartbeat is None:
             self._next_heartbeat = now + _HEARTBEAT
 
     def _opened(self, connection: Connection, result: Opened | Refused, now: float) -> None:
+        if connection.offered and (isinstance(result, Refused) or not result.new):
+            connection.user.buckets.new_devices.put_back()
         if connection.id not in self._connections:
             return
         if isinstance(result, Refused):
             self._close(connection, now, *_REFUSED_OPENING.get(result.code, _CANNOT_OPEN))
             return
-        if connection.offered and not result.new and not connection.send_only:
-            connection.user.buckets.new_devices.put_back()
         connection.user.head = max(connection.user.head, result.head)
         connection.open = True
         connection.heard = now
         connection.sent = connection.acked = result.cursor
         self._emit(Send(connection.id, self._welcome(connection, result)))
         if not connection.send_only:
+            # `acked` stays: should the client vanish before it read of the gap, it must be told again (promise 5).
             self._delivery.skip_to(connection, result.floor)
-            connection.acked = connection.sent  # what is no longer held cannot be waited for (C7)
             self._delivery.feed(connection)
         connection.paused = False
         self._emit(Resume(connection.id))
@@ -171,8 +170,9 @@ class Core:
         """No effect for this connection comes after this (I7). Its drafts are committed all the same."""
         del self._connections[connection.id]
         user = connection.user
-        del user.connections[connection.id]
-        self._intake.withdraw(connection)
+        user.remove(connection)
+        if self._intake.withdraw(connection) and connection.offered:
+            user.buckets.new_devices.put_back()
         if connection.open and not connection.send_only:
             self._intake.add_mark(connection, now)  # also records when the device was last seen
         if not user.connections:
@@ -203,16 +203,14 @@ class Core:
 
     def _has_enough(self, connection: Connection, share: int) -> bool:
         """Whether the connection has the limit, or its `share`-th part, of commands uncommitted."""
-        return (
-            connection.uncommitted >= max(1, self._settings.uncommitted // share)
-            or connection.uncommitted_bytes >= max(1, self._settings.uncommitted_bytes // share)
-        )
+        commands, size = self._settings.uncommitted // share, self._settings.uncommitted_bytes // share
+        return connection.uncommitted >= max(1, commands) or connection.uncommitted_bytes >= max(1, size)
 
     def _send(self, connection: Connection, frame: wire.Send, now: float) -> None:
         refusal = connection.refusal
         if refusal is not None:
             if now < refusal.until:
-                self._refuse(connection, frame.id, refusal.code, now)
+                self._tell_refusal(connection, frame.id, refusal.code, refusal.until - now)
                 return
             connection.refusal = None
         wait = connection.user.buckets.sends.take(now)
@@ -222,20 +220,23 @@ class Core:
             self._refuse(connection, frame.id, ErrorCode.OVERLOADED, now)
         else:
             draft = Draft(connection.id, connection.user.name, frame.to, frame.id, frame.text)
-            size = len(frame.id) + len(frame.to) + len(frame.text) + _DRAFT_OVERHEAD
+            size = sum(len(part.encode()) for part in (frame.id, frame.to, frame.text)) + _DRAFT_OVERHEAD
             connection.uncommitted += 1
             connection.uncommitted_bytes += size
             self._intake.add_draft(Pending(draft, connection, size))
 
     def _refuse(self, connection: Connection, id: str, code: ErrorCode, now: float, wait: float = 0.0) -> None:
         """Answer a send with an error. After a retryable one the connection's later sends are refused likewise (S4)."""
-        retry_after = None
         if code.retryable:
-            if connection.refusal is None or now >= connection.refusal.until:
-                connection.refusal = Refusal(code, now + max(wait, self._settings.retry_after))
-            retry_after = max(round(connection.refusal.until - now, 3), self._settings.retry_after)
-        error = wire.Error(code=code, message=code.meaning, id=id, retry_after=retry_after)
-        self._emit(Send(connection.id, error))
+            until = now + max(wait, self._settings.retry_after)
+            if connection.refusal is None or connection.refusal.until < until:
+                connection.refusal = Refusal(code, until)
+        self._tell_refusal(connection, id, code, wait)
+
+    def _tell_refusal(self, connection: Connection, id: str, code: ErrorCode, wait: float) -> None:
+        # Rounded up: who comes back a part of a millisecond early is refused for another second.
+        retry_after = max(math.ceil(wait * 1000) / 1000, self._settings.retry_after) if code.retryable else None
+        self._emit(Send(connection.id, wire.Error(code=code, message=code.meaning, id=id, retry_after=retry_after)))
 
     def _ack(self, connection: Connection, frame: wire.Ack, now: float) -> None:
         before = connection.acked
@@ -276,7 +277,9 @@ class Core:
                 if result.code.retryable:
                     refused.setdefault(pending.connection.id, result.code)
             self._answered(pending)
-        for pending in self._intake.withdraw_drafts(refused) if refused else ():
+        # Looking through all that waits is worth it only for who has something waiting.
+        waiting = {p.connection.id for p in outcome.drafts if p.connection.id in refused and p.connection.uncommitted}
+        for pending in self._intake.withdraw_drafts(waiting) if waiting else ():
             self._refuse_pending(pending, refused[pending.connection.id], now)
             self._answered(pending)
         for connection in {pending.connection.id: pending.connection for pending in outcome.drafts}.values():
@@ -297,6 +300,7 @@ class Core:
             if stored.peer_seq:
                 self._enter(draft.recipient, pending, stored, stored.peer_seq)
         if pending.connection.id in self._connections:
+            self._delivery.named(pending.connection, stored.seq)
             item = wire.StoredItem(id=draft.id, seq=stored.seq, sent_at=stored.sent_at)
             self._emit(Send(pending.connection.id, wire.Stored(messages=[item])))
 
@@ -316,8 +320,9 @@ class Core:
     def _after_answers(self, connection: Connection, now: float) -> None:
         if connection.id not in self._connections:
             return
-        if connection.closing is not None and not connection.uncommitted:
-            self._close(connection, now, connection.closing, self._retry_hint(connection.id))
+        if connection.closing is not None:
+            if not connection.uncommitted:
+                self._close(connection, now, connection.closing, self._retry_hint(connection.id))
         elif connection.paused and connection.open and not self._has_enough(connection, 2):
             connection.paused = False
             self._emit(Resume(connection.id))
@@ -362,6 +367,9 @@ class Core:
             if event.connections is not None and connection.id not in event.connections:
                 continue
             connection.closing = event.code
+            if connection.uncommitted and not connection.paused:
+                connection.paused = True
+                self._emit(Pause(connection.id))
             self._after_answers(connection, now)
 
     def _retry_hint(self, connection: ConnectionId) -> str:

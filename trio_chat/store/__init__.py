@@ -1,0 +1,1 @@
+"""What is remembered: the `Store` interface, and the stores that implement it."""

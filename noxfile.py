@@ -1,0 +1,166 @@
+"""Everything that is checked, each in an environment of its own: ``nox -l`` lists it.
+
+With uv, if it is there, which is much faster; else with virtualenv.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+OLDEST = PYTHONS[0]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+if HERE not in PYTHONS:  # newer than the classifiers: test it all the same, rather than nothing
+    PYTHONS.append(HERE)
+
+# flake8-async's rules that ruff does not have. Its command line has no configuration file.
+ASYNC_RULES = {
+    "ASYNC": "whatever it finds by default",
+    "ASYNC900": "an async generator outside @asynccontextmanager is not closed where one thinks",
+    "ASYNC910": "an async function that may return without a checkpoint: by trio's manners it always is one",
+    "ASYNC911": "the same for what yields",
+    "ASYNC912": "a cancel scope without a certain cancel point may never end",
+    "ASYNC913": "neither may an endless loop without one",
+}
+NOT_OURS = {
+    "ASYNC109": "a limit that is a setting is a setting",
+    "ASYNC124": "the methods of a protocol are async, whatever one implementation needs",
+}
+# A test is a task of its own and nobody relies on its checkpoints; a stand-in for a hook need not await.
+NOT_IN_TESTS = {"ASYNC910", "ASYNC911"}
+
+# The rooms that hold the promises: every branch is run by a test.
+FULLY_COVERED = ("core/*", "engine.py", "store/*", "wire.py")
+
+
+def _uv_reaches_the_index() -> bool:
+    """False if pip was told to use another package index than PyPI and uv was not: uv does not read pip's configuration."""
+    if os.environ.keys() & {"UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE"}:
+        return True
+    configured = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
+    return "index-url" not in configured.replace("extra-index-url", "") and "no-index" not in configured
+
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|virtualenv" if _uv_reaches_the_index() else "virtualenv"
+nox.options.sessions = ["lint", "types", "docs", "tests"]
+
+
+def _group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def _sources() -> list[str]:
+    """The Python files of the checkout, wherever they are, but not those of its environments."""
+    folders = [ROOT / name for name in ("trio_chat", "migrations", "tests", "examples", "benchmarks", "docs")]
+    return [str(file.relative_to(ROOT)) for folder in folders for file in sorted(folder.rglob("*.py"))] + ["noxfile.py"]
+
+
+def _dist(session: nox.Session) -> Path:
+    return Path(session.cache_dir) / "dist"
+
+
+def _wheel(session: nox.Session) -> str:
+    (wheel,) = _dist(session).glob("*.whl")
+    return str(wheel)
+
+
+def _pytest(session: nox.Session, *options: str, default: Sequence[str] = (), coverage: bool = False) -> None:
+    """Run the tests of this checkout on the installed package, from a place where the checkout's own cannot be imported."""
+    arguments = session.posargs or default
+    paths = [str(ROOT / arg) if (ROOT / arg.partition("::")[0]).exists() else arg for arg in arguments]
+    if not any(Path(path.partition("::")[0]).exists() for path in paths):
+        paths.append(str(ROOT / "tests"))
+    runner = ["coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}", "-m", "pytest"] if coverage else ["pytest"]
+    with session.chdir(session.create_tmp()):
+        installed = session.run("python", "-c", "import trio_chat; print(trio_chat.__file__)", silent=True)
+        session.log(f"testing {str(installed).strip()}")
+        env = {"HYPOTHESIS_PROFILE": "ci", "TRIO_CHAT_INSTALLED": str(installed).strip()}
+        session.run(*runner, f"--rootdir={ROOT}", f"--config-file={ROOT / 'pyproject.toml'}", *options, *paths, env=env)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """What can be said about the text without running it."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    sources = _sources()
+    tests = [file for file in sources if file.startswith("tests/")]
+    others = [file for file in sources if file not in tests]
+    disabled = "--disable=" + ",".join(NOT_OURS)
+    session.run("flake8-async", "--enable=" + ",".join(ASYNC_RULES), disabled, *others)
+    session.run("flake8-async", "--enable=" + ",".join(ASYNC_RULES.keys() - NOT_IN_TESTS), disabled, *tests)
+    session.run("lint-imports")
+    session.run("codespell")
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+
+
+@nox.session(python=OLDEST)
+def types(session: nox.Session) -> None:
+    """``mypy --strict`` on everything, as the oldest Python sees it."""
+    session.install("-e", ".[jwt,metrics]", *_group("types"))
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as HTML in docs/_build; warnings are errors."""
+    session.install("-e", ".", *_group("docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The sdist, and from it, not from the checkout, the wheel."""
+    session.install("build")
+    shutil.rmtree(_dist(session), ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(_dist(session)), str(ROOT), silent=True)
+    session.log(", ".join(sorted(file.name for file in _dist(session).iterdir())))
+
+
+@nox.session(python=PYTHONS, requires=["build"])
+def tests(session: nox.Session) -> None:
+    """The tests, on the built wheel; on the oldest Python with the coverage of the rooms that hold the promises."""
+    session.install(_wheel(session), *_group("test"))
+    measured = session.python == OLDEST and not session.posargs
+    _pytest(session, coverage=measured)
+    if measured:
+        rooms = ",".join(f"*/trio_chat/{room}" for room in FULLY_COVERED)
+        with session.chdir(session.create_tmp()):
+            rcfile = f"--rcfile={ROOT / 'pyproject.toml'}"
+            session.run("coverage", "report", rcfile, f"--include={rooms}", "--fail-under=100")
+
+
+@nox.session
+def editable(session: nox.Session) -> None:
+    """What differs in an editable install: where the migrations and the package's other files are found."""
+    session.install("-e", ".", *_group("test"))
+    _pytest(session, default=["tests/store", "tests/test_suite.py", "tests/test_house.py"])
+
+
+@nox.session(python=OLDEST, venv_backend="uv", requires=["build"])
+def lowest(session: nox.Session) -> None:
+    """The tests with the lowest version of every dependency that pyproject.toml allows."""
+    session.install("--resolution=lowest-direct", _wheel(session))
+    session.install(*_group("test"))
+    session.run("uv", "pip", "list", external=True)
+    _pytest(session)
+
+
+@nox.session(requires=["build"])
+def proofs(session: nox.Session) -> None:
+    """Property tests and state machines with many more examples, and the tests that take minutes."""
+    session.install(_wheel(session), *_group("test"))
+    _pytest(session, "-m", "hypothesis or proof", "--hypothesis-profile=proofs")

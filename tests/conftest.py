@@ -1,0 +1,43 @@
+"""How the suite runs: coroutine tests under trio, hypothesis bounded and repeatable.
+
+There is no ``trio_mode``: it would silently run a test parametrized over AnyIO's backends under trio each time. So a coroutine
+test is marked ``trio`` here unless it carries ``anyio``, which then runs it on the backends it names.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# "dev" looks a little further every time. "ci" tries the same examples every time, so that a red build is about the change.
+# "proofs" is for `nox -s proofs`: it looks as far as minutes allow. The virtual clock and a shared machine make deadlines lie.
+_SLOW = (HealthCheck.too_slow,)
+settings.register_profile("dev", deadline=None, suppress_health_check=_SLOW)
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    database=None,
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=_SLOW,
+)
+settings.register_profile(
+    "proofs", max_examples=2_000, stateful_step_count=100, deadline=None, print_blob=True, suppress_health_check=_SLOW
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark coroutine tests ``trio`` unless they carry ``anyio``."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.get_closest_marker("anyio") or item.get_closest_marker("trio"):
+            continue
+        test = item.obj
+        if handle := getattr(test, "hypothesis", None):  # @given wraps the coroutine function in a plain one
+            test = handle.inner_test
+        if inspect.iscoroutinefunction(test):
+            item.add_marker(pytest.mark.trio)

@@ -1,0 +1,1 @@
+"""Clients. They import the wire, the model and the errors; nothing of the server."""

@@ -1,0 +1,165 @@
+"""The registry: the one task that owns the core. It feeds it what happened and carries out what it wants.
+
+Nothing else touches that state, so there are no locks. It never awaits a socket, a disk, a hook or a provider: whatever takes time
+is handed to a task that reports back through the inbox.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from .committer import Committer, Loader
+from .core.batch import ConnectionId
+from .core.effects import Close, Effect, Load, Offer, Pause, Ping, Resume, Send
+from .core.events import Connected, Event, Received, Tick
+from .core.machine import Core
+from .errors import CloseCode
+from .settings import Settings
+from .store.base import Store
+from .wire import ServerFrame
+
+__all__ = ["Registry", "SessionPort"]
+
+
+class SessionPort(Protocol):
+    """A session as the registry sees it. Every method returns at once."""
+
+    def send(self, frame: ServerFrame) -> None: ...
+    def offer(self, frame: ServerFrame) -> None: ...
+    def ping(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def taken(self) -> None: ...
+    def close(self, code: CloseCode, reason: str) -> None: ...
+
+
+class _Inbox:
+    """What happened and was not yet taken in.
+
+    A list and an Event, and still bounded: a session has at most one batch of frames in it and reads no further until that is
+    taken, at most one page is loading for it, and one batch of the store's is in flight. Putting never blocks, so that an end can
+    be reported from a ``finally`` under cancellation.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._filled = trio.Event()
+
+    def put(self, event: Event) -> None:
+        self._events.append(event)
+        self._filled.set()
+
+    def wake(self) -> None:
+        self._filled.set()
+
+    async def take(self, deadline: float) -> list[Event]:
+        """Everything that is there, waiting for something until `deadline`. Always a checkpoint: others get their turn."""
+        with trio.move_on_at(deadline):
+            await self._filled.wait()
+        self._filled = trio.Event()
+        events, self._events = self._events, []
+        return events
+
+
+class Registry:
+    """Runs a core over a store. `sessions` are those that were joined and have not left."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int], *, memory_path: bool = True) -> None:
+        self._core = Core(settings, memory_path=memory_path)
+        self._inbox = _Inbox()
+        self.put = self._inbox.put
+        self._committer = Committer(store, self.put, clock)
+        self._loader = Loader(store, self.put)
+        self._sessions: dict[ConnectionId, SessionPort] = {}
+        self.alive: set[ConnectionId] = set()
+        """Transports add their connection's id here whenever bytes moved."""
+        self._idle = trio.Event()
+        self._ending = False
+        self._ended = False
+
+    def join(self, session: SessionPort, event: Connected) -> None:
+        """A session begins."""
+        self._sessions[event.connection] = session
+        self.put(event)
+
+    def leave(self, connection: ConnectionId) -> None:
+        """A session has ended and released everything. `Disconnected` was put before."""
+        self._sessions.pop(connection, None)
+        self.alive.discard(connection)
+        self._inbox.wake()
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are."""
+        return len(self._sessions)
+
+    async def wait_idle(self) -> None:
+        """Wait until there is no session, and nothing waits for the store or is in flight; or until `run` has ended."""
+        if self._idle.is_set() and not self._ended:
+            self._idle = trio.Event()
+            self._inbox.wake()
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Run until `end` was called and all is idle. Raises what a task of its own raised; then nothing may be trusted."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._committer.run)
+                nursery.start_soon(self._loader.run)
+                await self._turns()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._ended = True
+            self._idle.set()
+
+    def end(self) -> None:
+        """Return from `run` as soon as there is no session and nothing in flight."""
+        self._ending = True
+        self._inbox.wake()
+
+    async def _turns(self) -> None:
+        core = self._core
+        while True:
+            deadline = core.deadline()
+            happened = await self._inbox.take(math.inf if deadline is None else deadline)
+            now = trio.current_time()
+            for event in happened:
+                self._perform(core.handle(event, now))
+                if type(event) is Received and (session := self._sessions.get(event.connection)):
+                    session.taken()
+            if deadline is not None and now >= deadline:
+                alive = frozenset(self.alive)
+                self.alive.clear()
+                self._perform(core.handle(Tick(alive), now))
+            batch = core.next_batch(now)
+            if batch is not None:
+                self._committer.submit(batch)
+            if not self._sessions and core.idle:
+                self._idle.set()
+                if self._ending:
+                    return
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            session = self._sessions.get(effect.connection)
+            if session is None:
+                continue  # it has ended, and its Disconnected is on the way
+            match effect:
+                case Send(_, frame):
+                    session.send(frame)
+                case Offer(_, frame):
+                    session.offer(frame)
+                case Load(connection, request):
+                    self._loader.submit(connection, request)
+                case Resume():
+                    session.resume()
+                case Pause():
+                    session.pause()
+                case Ping():
+                    session.ping()
+                case Close(_, code, reason):
+                    session.close(code, reason)

@@ -1,0 +1,215 @@
+"""Listeners, and the one boundary around each connection that no failure passes."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import trio
+
+from .admission import TooMany
+from .chat import Chat
+from .core.batch import ConnectionId
+from .core.events import Connected
+from .session import Session
+from .transport.front import Admitted, Authenticate, FrontDoor
+from .transport.http import HttpError
+from .transport.websocket import WebSocketTransport
+
+__all__ = ["handle", "serve_listeners", "serve_tcp"]
+
+_log = logging.getLogger("trio_chat.serve")
+_Stream = TypeVar("_Stream", bound=trio.abc.Stream)
+
+_FAREWELL: Final = 1.0
+"""Seconds for answers and close frames when the scope around a listener is cancelled."""
+_BUSY: Final = HttpError(503, "too many connections", [("Retry-After", "5")]).response()
+
+
+class _Porch:
+    """The connections of one listener, or of one `handle`: those in the handshake and those that are sessions."""
+
+    def __init__(self, chat: Chat, door: FrontDoor) -> None:
+        self._chat = chat
+        self._door = door
+        self._handshakes: set[trio.CancelScope] = set()
+        self._sessions: set[ConnectionId] = set()
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
+        try:
+            await self._serve(stream)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+            _log.debug("a connection broke")
+        except* Exception as failures:
+            _log.error("a connection failed", exc_info=failures)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    def dismiss(self) -> None:
+        """Begin to let everybody go: handshakes at once, sessions with their answers and 1001."""
+        for scope in self._handshakes:
+            scope.cancel()
+        self._chat.dismiss(self._sessions)
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        chat = self._chat
+        with ExitStack() as places:
+            try:
+                places.enter_context(chat.admission.connection())
+                admitted = await self._admit(stream, places)
+            except TooMany as refusal:
+                _log.warning("refused a connection: %s", refusal)
+                await _turn_away(stream)
+                return
+            if admitted is None:
+                return
+            connection = chat.next_connection()
+            transport = WebSocketTransport(
+                stream,
+                settings=chat.settings,
+                trailing_data=admitted.trailing_data,
+                alive=partial(chat.registry.alive.add, connection),
+            )
+            event = Connected(
+                connection,
+                admitted.identity.user,
+                admitted.identity.device,
+                log=admitted.log,
+                after=admitted.after,
+                send_only=admitted.send_only,
+            )
+            self._sessions.add(connection)
+            try:
+                await Session(connection, transport, chat.settings).run(chat, event)
+            finally:
+                self._sessions.discard(connection)
+
+    async def _admit(self, stream: trio.abc.Stream, places: ExitStack) -> Admitted | None:
+        admitted = None
+        with trio.move_on_after(self._chat.settings.handshake_timeout) as scope, self._chat.admission.handshake():
+            self._handshakes.add(scope)
+            try:
+                admitted = await self._door.admit(stream, places)
+            finally:
+                self._handshakes.discard(scope)
+        return admitted
+
+
+async def _turn_away(stream: trio.abc.Stream) -> None:
+    """Say that there is no room, at little cost: without a TLS handshake, and without waiting for anybody."""
+    if not isinstance(stream, trio.SSLStream):
+        with trio.move_on_after(0.1):
+            await stream.send_all(_BUSY)
+
+
+async def handle(
+    chat: Chat,
+    stream: trio.abc.Stream,
+    *,
+    authenticate: Authenticate,
+    allowed_origins: Collection[str] = (),
+    trusted_proxies: Collection[str] = (),
+) -> None:
+    """Serve one connection, from its request head to its end, and close `stream`.
+
+    Nothing that the peer or the application's hooks do raises here. Cancelling tells the peer 1001, for at most a second.
+    See `serve_tcp` for the arguments.
+    """
+    door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies)
+    await _Porch(chat, door).serve(stream)
+
+
+async def serve_listeners(
+    chat: Chat,
+    listeners: Sequence[trio.abc.Listener[_Stream]],
+    *,
+    authenticate: Authenticate,
+    allowed_origins: Collection[str] = (),
+    trusted_proxies: Collection[str] = (),
+    task_status: trio.TaskStatus[list[trio.abc.Listener[_Stream]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve connections from `listeners`, e.g. one for a unix socket, until the chat drains. Closes the listeners.
+
+    Returns when the chat is drained (`Chat.drain`) and every connection is gone. Cancelling stops accepting, lets the answers to
+    what was read and a close with 1001 go out for at most a second, then cuts off what is left.
+
+    Out of file descriptors, it pauses accepting and resumes; those who are connected do not notice.
+    """
+    porch = _Porch(
+        chat, FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies)
+    )
+    async with trio.open_nursery() as nursery:
+        connections, lifeline, release = await nursery.start(_shelter)
+        try:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(
+                    partial(trio.serve_listeners, porch.serve, list(listeners), handler_nursery=connections)
+                )
+                task_status.started(list(listeners))
+                await chat.draining.wait()
+                accepting.cancel_scope.cancel()
+        finally:
+            porch.dismiss()
+            if not chat.draining.is_set():
+                lifeline.deadline = trio.current_time() + _FAREWELL
+            release.set()
+
+
+async def _shelter(
+    *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope, trio.Event]]
+) -> None:
+    """A home for connections that a cancellation of their listener does not reach at once, so that they can say goodbye."""
+    release = trio.Event()
+    with trio.CancelScope(shield=True) as lifeline:
+        async with trio.open_nursery() as connections:
+            task_status.started((connections, lifeline, release))
+            await release.wait()
+
+
+async def serve_tcp(
+    chat: Chat,
+    port: int,
+    *,
+    host: str | bytes | None = "127.0.0.1",
+    backlog: int | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    authenticate: Authenticate,
+    allowed_origins: Collection[str] = (),
+    trusted_proxies: Collection[str] = (),
+    task_status: trio.TaskStatus[list[trio.abc.Listener[Any]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen on a TCP port and serve the connections, until the chat drains. Start it in a nursery of yours::
+
+        listeners = await nursery.start(partial(serve_tcp, chat, 6662, authenticate=authenticate))
+
+    Args:
+        chat: from `open_chat`; its block must enclose this.
+        port: 0 lets the system choose; look at the listeners.
+        host: the interface; this machine only unless told otherwise. None is all of them.
+        backlog: see `trio.open_tcp_listeners`.
+        ssl_context: for ``wss://``.
+        authenticate: an async function that takes the `Request` and returns an `Identity` or raises `Refused`.
+        allowed_origins: origins of pages that may connect beside those of this host, exactly as browsers write them.
+        trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
+
+    Raises:
+        OSError: the port cannot be listened on.
+
+    Ends and is cancelled as `serve_listeners`.
+    """
+    listeners: list[trio.abc.Listener[Any]] = list(await trio.open_tcp_listeners(port, host=host, backlog=backlog))
+    if ssl_context is not None:
+        listeners = [trio.SSLListener(listener, ssl_context, https_compatible=True) for listener in listeners]
+    await serve_listeners(
+        chat,
+        listeners,
+        authenticate=authenticate,
+        allowed_origins=allowed_origins,
+        trusted_proxies=trusted_proxies,
+        task_status=task_status,
+    )

@@ -1,0 +1,156 @@
+"""The users a writer remembers between transactions, so that a busy user's row is read once and not in every batch.
+
+Only the writer changes users, so what it remembers is what the file holds, except after a transaction that failed or when
+another process has written: then it forgets everything (`Users.forget`) and reads again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from .rows import look_up, write
+
+__all__ = ["REMEMBERED", "Lru", "User", "Users"]
+
+REMEMBERED = 65_536
+"""How many users (and pairs of users) a writer remembers: some 20 MB at most."""
+
+FIND = """
+    SELECT json_group_array(json_array(
+        u.id, u.name, u.head, u.floor, u.delivered, u.sent_at, u.epoch, u.received, u.received_bytes))
+    FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON u.name = v.column1"""
+INSERT = "INSERT INTO users (id, name, head, delivered, sent_at, received, received_bytes) VALUES {rows}"
+UPDATE = """
+    UPDATE users SET head = v.column2, delivered = v.column3, sent_at = v.column4, received = v.column5,
+        received_bytes = v.column6
+    FROM (VALUES {rows}) AS v WHERE users.id = v.column1"""
+NEWEST = "SELECT coalesce(max(id), 0) FROM users"
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Lru(Generic[K, V]):
+    """A dictionary that, when told to, forgets what was unused for longest."""
+
+    def __init__(self, room: int = REMEMBERED) -> None:
+        self.room = room
+        self.kept: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The value, which counts as a use of it; None if it is not remembered."""
+        value = self.kept.get(key)
+        if value is not None:
+            self.kept.move_to_end(key)
+        return value
+
+    def trim(self) -> None:
+        """Forget what there is no room for."""
+        while len(self.kept) > self.room:
+            self.kept.popitem(last=False)
+
+
+class User:
+    """A user's row, changed here first and written once per transaction."""
+
+    __slots__ = (
+        "delivered", "epoch", "floor", "head", "id", "is_new", "name", "received", "received_bytes", "sent_at", "taken",
+        "taken_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: int,
+        name: str,
+        head: int = 0,
+        floor: int = 0,
+        delivered: int = 0,
+        sent_at: int = 0,
+        epoch: int = 0,
+        received: int = 0,
+        received_bytes: int = 0,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.head = head
+        self.floor = floor
+        self.delivered = delivered
+        self.sent_at = sent_at
+        self.epoch = epoch
+        self.received = received
+        self.received_bytes = received_bytes
+        # At least so much of what was received is delivered. Looked up only when it decides something (see mailbox.py).
+        self.taken = 0
+        self.taken_bytes = 0
+        self.is_new = False
+
+
+class Users:
+    """The users of the transaction under way, out of those remembered or read for it."""
+
+    def __init__(self) -> None:
+        self.remembered: Lru[str, User] = Lru()
+        self.changed: dict[int, User] = {}
+        self.next_id = 0
+
+    def load(self, connection: sqlite3.Connection, names: Iterable[str]) -> None:
+        """Read those of the named users who exist and are not remembered, in one query."""
+        missing = [(name,) for name in names if self.remembered.get(name) is None]
+        if missing:
+            for row in look_up(connection, FIND, missing):
+                self.remembered.kept[row[1]] = User(*row)
+
+    def get(self, name: str) -> User | None:
+        """A user who exists, or None; correct only for names that were loaded."""
+        return self.remembered.kept.get(name)
+
+    def get_or_create(self, connection: sqlite3.Connection, name: str) -> User:
+        """A user, who exists from now on: a user exists by being named."""
+        user = self.get(name)
+        if user is None:
+            if not self.next_id:
+                (newest,) = connection.execute(NEWEST).fetchone()
+                self.next_id = newest + 1
+            user = self.remembered.kept[name] = User(self.next_id, name)
+            user.is_new = True
+            self.changed[user.id] = user
+            self.next_id += 1
+        return user
+
+    def flush(self, connection: sqlite3.Connection) -> None:
+        """Write the users that are new or changed."""
+        write(
+            connection,
+            INSERT,
+            [
+                (user.id, user.name, user.head, user.delivered, user.sent_at, user.received, user.received_bytes)
+                for user in self.changed.values()
+                if user.is_new
+            ],
+        )
+        write(
+            connection,
+            UPDATE,
+            [
+                (user.id, user.head, user.delivered, user.sent_at, user.received, user.received_bytes)
+                for user in self.changed.values()
+                if not user.is_new
+            ],
+        )
+
+    def settle(self) -> None:
+        """The transaction is durable: what is remembered is what the file holds."""
+        for user in self.changed.values():
+            user.is_new = False
+        self.changed.clear()
+        self.remembered.trim()
+        self.next_id = 0
+
+    def forget(self) -> None:
+        """The transaction failed, or the file was changed by another: nothing that is remembered need be true (I8)."""
+        self.changed.clear()
+        self.remembered.kept.clear()
+        self.next_id = 0

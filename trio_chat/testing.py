@@ -1,0 +1,80 @@
+"""A whole server in memory, for tests: no socket, no thread, and time that may be virtual.
+
+Works under Trio's autojump clock: the store is a `MemoryStore`, the connections are real WebSockets over memory streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from urllib.parse import urlencode
+
+import trio
+import trio.testing
+
+from . import authenticators
+from .chat import Chat, open_chat
+from .client.raw import RawClient, wrap_stream
+from .serve import handle
+from .settings import Settings
+from .store.base import Store
+from .store.memory import MemoryStore
+from .transport.front import Authenticate
+
+__all__ = ["InMemoryServer", "open_test_server"]
+
+
+class InMemoryServer:
+    """A running chat and the way to connect to it. Made by `open_test_server`."""
+
+    def __init__(self, chat: Chat, store: Store, authenticate: Authenticate, nursery: trio.Nursery) -> None:
+        self.chat = chat
+        self.store = store
+        self._authenticate = authenticate
+        self._nursery = nursery
+
+    async def stream(self) -> trio.abc.Stream:
+        """The client's end of a fresh connection, before any byte was sent."""
+        here, there = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(partial(handle, self.chat, there, authenticate=self._authenticate))
+        await trio.lowlevel.checkpoint()
+        return here
+
+    async def connect(self, user: str, device: str = "default", **parameters: str | int) -> RawClient:
+        """A client that is connected as `user`; its first frame will be the ``welcome``.
+
+        Args:
+            user, device: who it is, for the demo authenticator.
+            parameters: more of the query, e.g. ``log``, ``after``, ``window``.
+
+        Raises:
+            NotConnected: the server refused.
+        """
+        query = urlencode({"user": user, "device": device, **parameters})
+        return await wrap_stream(self._nursery, await self.stream(), f"/ws?{query}")
+
+
+@asynccontextmanager
+async def open_test_server(
+    *,
+    settings: Settings | None = None,
+    store: Store | None = None,
+    authenticate: Authenticate = authenticators.demo,
+    memory_path: bool = True,
+) -> AsyncIterator[InMemoryServer]:
+    """A server in memory; it is drained, and all clients are cut off, when the block is left.
+
+    Args:
+        settings: limits and times.
+        store: None makes a `MemoryStore` that is gone afterwards; one of yours can be used again.
+        authenticate: who a request comes from; by default it says so itself (``?user=…&device=…``).
+        memory_path: False feeds every connection from the store.
+    """
+    settings = settings or Settings()
+    store = store or MemoryStore(settings)
+    async with open_chat(store, settings=settings, memory_path=memory_path) as chat, trio.open_nursery() as nursery:
+        try:
+            yield InMemoryServer(chat, store, authenticate, nursery)
+        finally:
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,166 @@
+"""The front door: from a fresh byte stream to an authenticated client, or to an HTTP answer that says why not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import ExitStack
+from ipaddress import ip_network
+from typing import Final, TypeAlias
+
+import trio
+from msgspec import Struct
+
+from ..chat import Chat
+from ..errors import ConfigurationError, Refused
+from ..model import MAX_SEQ, Identity
+from ..session import ConnectionEnded
+from .http import (
+    HttpError,
+    Network,
+    Request,
+    accept,
+    forwarded,
+    origin_allowed,
+    read_request,
+    require_upgrade,
+    respond,
+)
+from .stream import GuardedStream
+
+__all__ = ["Admitted", "Authenticate", "FrontDoor"]
+
+_log = logging.getLogger("trio_chat.front")
+
+Authenticate: TypeAlias = Callable[[Request], Awaitable[Identity]]
+"""Tells who a request comes from, or raises `Refused`. Has ``settings.hook_timeout`` seconds."""
+
+_WEBSOCKET_PATH: Final = "/ws"
+_HEALTH_PATH: Final = "/healthz"
+
+
+class Admitted(Struct, frozen=True):
+    """A client whose WebSocket is open. `trailing_data` came right behind its request."""
+
+    identity: Identity
+    trailing_data: bytes
+    log: str | None
+    after: int | None
+    send_only: bool
+
+
+class FrontDoor:
+    """Reads a request head, answers plain HTTP and refusals, and opens WebSockets.
+
+    Args:
+        chat: the chat that clients are let in to.
+        authenticate: the application's hook. Whatever it raises or returns harms nobody else.
+        allowed_origins: pages from elsewhere that may connect, exactly as browsers write them (``https://app.example``).
+        trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed.
+
+    Raises:
+        ConfigurationError: a trusted proxy is neither an address nor a network.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        authenticate: Authenticate,
+        *,
+        allowed_origins: Collection[str] = (),
+        trusted_proxies: Collection[str] = (),
+    ) -> None:
+        self._chat = chat
+        self._settings = chat.settings
+        self._authenticate = authenticate
+        self._allowed_origins = frozenset(allowed_origins)
+        self._trusted_proxies = [_network(proxy) for proxy in trusted_proxies]
+
+    async def admit(self, stream: trio.abc.Stream, places: ExitStack) -> Admitted | None:
+        """Let the client in, or answer its request and close `stream`: then None.
+
+        `places` takes what is held for as long as the connection lasts. The caller sets the deadline.
+
+        Raises:
+            trio.BrokenResourceError: the peer went away.
+            TooMany: of the connections from this address.
+        """
+        wire = GuardedStream(stream, write_timeout=self._settings.write_timeout)
+        head_only = False
+        try:
+            request, trailing_data = await read_request(stream)
+            head_only = request.method == "HEAD"
+            request = forwarded(request, self._trusted_proxies)
+            if request.client is not None:
+                places.enter_context(self._chat.admission.address(request.client))
+            if request.path == _WEBSOCKET_PATH:
+                admitted = await self._admitted(request, trailing_data)
+                await wire.send_all(accept(request))
+                return admitted
+            answer = self._plain(request)
+        except HttpError as error:
+            _log.info("refused: %s", error)
+            answer = error.response(head_only=head_only)
+        except ConnectionEnded:
+            return None
+        await wire.send_all(answer)
+        await wire.aclose()
+        return None
+
+    def _plain(self, request: Request) -> bytes:
+        """Plain HTTP, beside the WebSocket on the same port."""
+        if request.path != _HEALTH_PATH:
+            raise HttpError(404, f"there is nothing here; WebSockets connect to {_WEBSOCKET_PATH}")
+        # What is wrong may name files: that is for the operator's log.
+        if self._chat.failure is not None or self._chat.draining.is_set():
+            raise HttpError(503, "unavailable")
+        return respond(200, body=b"ok\n", head_only=request.method == "HEAD")
+
+    async def _admitted(self, request: Request, trailing_data: bytes) -> Admitted:
+        require_upgrade(request)
+        if self._chat.failure is not None or self._chat.draining.is_set():
+            raise HttpError(503, "not now", [("Retry-After", "5")])
+        if not origin_allowed(request, self._allowed_origins):
+            raise HttpError(403, "this origin is not allowed")
+        log, after, send_only = _position(request)
+        identity = await self._identify(request)
+        return Admitted(identity, trailing_data, log, after, send_only)
+
+    async def _identify(self, request: Request) -> Identity:
+        """Ask the application who this is. A hook that fails, hangs or answers nonsense refuses this request and no other."""
+        outcome: object = HttpError(503, "authentication took too long")
+        with trio.move_on_after(self._settings.hook_timeout):
+            try:
+                try:
+                    outcome = await self._authenticate(request)
+                except Refused as refusal:
+                    _log.info("the authenticator refused: %r", str(refusal))
+                    outcome = HttpError(refusal.status, "unauthorized" if refusal.status == 401 else "forbidden")
+            except* Exception as failures:
+                _log.error("the authenticator failed", exc_info=failures)
+                outcome = HttpError(500, "authentication failed")
+        if isinstance(outcome, HttpError):
+            raise outcome
+        if not isinstance(outcome, Identity):
+            _log.error("the authenticator returned a %s, not an Identity", type(outcome).__name__)
+            raise HttpError(500, "authentication failed")
+        return outcome
+
+
+def _network(proxy: str) -> Network:
+    try:
+        return ip_network(proxy)
+    except ValueError:
+        raise ConfigurationError(f"the trusted proxy {proxy!r} is neither an address nor a network") from None
+
+
+def _position(request: Request) -> tuple[str | None, int | None, bool]:
+    """Where the client wants to start, and whether it only sends: ``log``, ``after`` and ``window`` of the query."""
+    log, after, window = (request.parameter(name) for name in ("log", "after", "window"))
+    if (log is None) is not (after is None):
+        raise HttpError(400, "log and after go together")
+    if window not in (None, "0"):
+        raise HttpError(400, "window can only be 0")
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) <= 16 and int(after) <= MAX_SEQ):
+        raise HttpError(400, "after is a position: a whole number from 0")
+    return log, None if after is None else int(after), window == "0"
