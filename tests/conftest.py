@@ -1,7 +1,7 @@
 """How the suite runs: coroutine tests under trio, hypothesis bounded and repeatable.
 
-There is no ``trio_mode``: it would silently run a test parametrized over AnyIO's backends under trio each time. So a coroutine
-test is marked ``trio`` here unless it carries ``anyio``, which then runs it on the backends it names.
+There is no ``trio_mode``: it would silently run a test parametrized over AnyIO's backends under trio each time. So a
+coroutine test is marked ``trio`` here unless it carries ``anyio``, which then runs it on the backends it names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # "dev" looks a little further every time. "ci" tries the same examples every time, so that a red build is about the change.
-# "proofs" is for `nox -s proofs`: it looks as far as minutes allow. The virtual clock and a shared machine make deadlines lie.
+# "proofs" is for `nox -s proofs`: it looks as far as minutes allow. No deadlines: on a virtual clock or a busy machine they
+# would be about something else.
 _SLOW = (HealthCheck.too_slow,)
 settings.register_profile("dev", deadline=None, suppress_health_check=_SLOW)
 settings.register_profile(

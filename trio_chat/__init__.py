@@ -1,3 +1,26 @@
-"""Durable, real-time, one-to-one messages by user ID for Trio applications."""
+"""Durable, real-time, one-to-one messages by user ID for Trio applications.
+
+``async with open_chat("chat.db") as chat`` runs a chat; `serve_tcp` lets clients connect to it.
+"""
+
+from . import authenticators as authenticators
+from .chat import Chat as Chat
+from .chat import open_chat as open_chat
+from .errors import ChatError as ChatError
+from .errors import CloseCode as CloseCode
+from .errors import ConfigurationError as ConfigurationError
+from .errors import ErrorCode as ErrorCode
+from .errors import Refused as Refused
+from .errors import SchemaMismatch as SchemaMismatch
+from .errors import StoreLocked as StoreLocked
+from .model import Identity as Identity
+from .model import Message as Message
+from .serve import handle as handle
+from .serve import serve_listeners as serve_listeners
+from .serve import serve_tcp as serve_tcp
+from .settings import Settings as Settings
+from .store.base import Store as Store
+from .store.sqlite import SqliteStore as SqliteStore
+from .transport.http import Request as Request
 
 __version__ = "0.1.0.dev0"

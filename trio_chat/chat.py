@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final, Protocol
 
 import trio
@@ -24,12 +24,14 @@ __all__ = ["Chat", "open_chat"]
 
 _LAST_COMMIT: Final = 5.0
 """Seconds for what was read to be committed when everything is cancelled."""
+_FAREWELLS: Final = 1.5
+"""Seconds for those to be gone who are cut off at the end of a drain."""
 
 
 class _LiveSession(SessionPort, Protocol):
     connection: ConnectionId
 
-    def stop_reading(self) -> None: ...
+    def stop_reading(self, *, end_by: float = ...) -> None: ...
     def cancel(self) -> None: ...
 
 
@@ -47,6 +49,9 @@ class Chat:
         self._store = store
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
+        self._handshakes: dict[object, set[tuple[str, str | None]]] = {}
+        self._drain_by = math.inf
+        self._ended = False
         self._failed = False
         self._lifeline = trio.CancelScope(shield=True)
 
@@ -69,6 +74,10 @@ class Chat:
         """A session begins. For `Session` alone."""
         self._live[event.connection] = session
         self.registry.join(session, event)
+        if self.draining.is_set():
+            session.stop_reading(end_by=self._drain_by)
+        if self._ended:  # nobody is there any more to say so
+            session.cancel()
 
     def leave(self, session: _LiveSession) -> None:
         """A session has ended. For `Session` alone."""
@@ -81,6 +90,18 @@ class Chat:
         They may connect again if the authenticator lets them: change what it knows first.
         """
         self.registry.put(Revoked(user, device))
+        for revoked in self._handshakes.values():
+            revoked.add((user, device))
+
+    @contextmanager
+    def handshake(self) -> Iterator[set[tuple[str, str | None]]]:
+        """Collects who is revoked while the block lasts: the authenticator may have looked before it knew."""
+        key = object()
+        self._handshakes[key] = revoked = set[tuple[str, str | None]]()
+        try:
+            yield revoked
+        finally:
+            del self._handshakes[key]
 
     async def drain(self) -> None:
         """Stop taking connections, answer what was received, close all connections with 1001, and wait for that.
@@ -88,17 +109,16 @@ class Chat:
         What has not gone within ``settings.drain_timeout`` seconds is cut off. May be called more than once. When cancelled, the
         drain goes on by itself, without anybody waiting for it.
         """
-        self.draining.set()
-        for session in self._live.values():
-            session.stop_reading()
-        self.registry.put(Drain())
-        if self._failed:
-            return
-        with trio.move_on_after(self.settings.drain_timeout) as patience:
+        self._begin_drain()
+        with trio.move_on_at(self._drain_by + _FAREWELLS):
             await self.registry.wait_idle()
-        if patience.cancelled_caught:
-            for session in self._live.values():
-                session.cancel()
+
+    def _begin_drain(self) -> None:
+        self.draining.set()
+        self._drain_by = min(self._drain_by, trio.current_time() + self.settings.drain_timeout)
+        for session in self._live.values():
+            session.stop_reading(end_by=self._drain_by)
+        self.registry.put(Drain())
 
     def dismiss(self, connections: Iterable[ConnectionId]) -> None:
         """Begin to drain these connections only; their listener is going away."""
@@ -108,31 +128,25 @@ class Chat:
         self.registry.put(Drain(dismissed))
 
     async def _run(self) -> None:
-        """The registry and what it needs, out of reach of cancellations until `_end` sets a deadline."""
+        """The registry and what it needs, out of reach of cancellations until `_let_go` sets a deadline."""
         well = False
         try:
             with self._lifeline:
                 await self.registry.run()
             well = True
         finally:
-            if not well:
-                self._failed = True
-                for session in self._live.values():
-                    session.cancel()
+            self._ended = True
+            self._failed = not well
+            for session in self._live.values():
+                session.cancel()
 
-    async def _end(self, *, hurry: bool) -> None:
-        """Drain and let the registry end. After a cancellation, only what is in the store's hands is waited for."""
-        with trio.CancelScope(shield=True):
-            if hurry:
-                self.dismiss(self._live)
-                self.draining.set()
-                self._lifeline.deadline = trio.current_time() + _LAST_COMMIT
-                for session in self._live.values():
-                    session.cancel()
-            else:
-                await self.drain()
-                self._lifeline.deadline = trio.current_time() + _LAST_COMMIT
-            self.registry.end()
+    def _let_go(self) -> None:
+        """Let the registry end when what was received is committed; after a drain that is so already."""
+        self._begin_drain()
+        for session in self._live.values():
+            session.cancel()
+        self._lifeline.deadline = trio.current_time() + _LAST_COMMIT
+        self.registry.end()
 
 
 @asynccontextmanager
@@ -172,11 +186,16 @@ async def open_chat(
                 nursery.start_soon(chat._run)
                 try:
                     yield chat
+                    await chat.drain()
+                except BaseException as error:
+                    body = error
+                    if not _holds_cancelled(error):
+                        await chat.drain()
+                    raise
                 finally:
-                    body = sys.exception()
-                    await chat._end(hurry=body is not None and _holds_cancelled(body))
-        except BaseExceptionGroup as group:
-            if body is None or group.exceptions != (body,):
+                    chat._let_go()
+        except BaseExceptionGroup:
+            if body is None or chat._failed:
                 raise
         if body is not None:
             raise body  # nothing of ours failed, so it leaves as it came

@@ -17,9 +17,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import click
 import trio
 
-from . import __version__, authenticators, wire
+from . import authenticators, wire
 from .chat import open_chat
 from .client.raw import ClosedByServer, NotConnected, open_raw_client
+from .configuration import Configuration, load
 from .errors import ConfigurationError
 from .model import Message, is_name
 from .serve import serve_tcp
@@ -46,12 +47,12 @@ class _Failure(click.ClickException):
         return self._exit_code
 
 
-class _Rate(click.ParamType[float | None]):
+class _Rate(click.ParamType[float | str]):
     name = "N|off"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         if value == "off":
-            return None
+            return "off"
         try:
             rate = float(value)
         except ValueError:
@@ -70,8 +71,12 @@ class _User(click.ParamType[str]):
         return str(value)
 
 
+_config = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), envvar="TRIO_CHAT_CONFIG",
+                       help="A TOML file with settings; trio-chat settings prints one.")  # fmt: skip
+
+
 @click.group()
-@click.version_option(__version__, prog_name="trio-chat")
+@click.version_option(package_name="trio-chat", prog_name="trio-chat")
 def main() -> None:
     """Durable, real-time, one-to-one messages by user ID."""
 
@@ -82,9 +87,18 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=6662, show_default=True, help="0 picks a free one.")
 @click.option("--demo", is_flag=True, help="Believe whoever says who they are (?user=…&device=…); this machine only.")
-@click.option("--rate-limit", type=_Rate(), default="20", show_default=True, help="Sends a second per user, or off.")
+@click.option("--rate-limit", type=_Rate(), help="Sends a second per user, or off; 20 if nothing else is set.")
+@_config
 @click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
-def serve(db: Path, host: str, port: int, demo: bool, rate_limit: float | None, check: bool) -> None:  # noqa: FBT001
+def serve(  # noqa: PLR0913  (a parameter for each option, as click wants it)
+    db: Path,
+    host: str,
+    port: int,
+    demo: bool,  # noqa: FBT001
+    rate_limit: float | str | None,
+    config: Path | None,
+    check: bool,  # noqa: FBT001
+) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends it at once."""
     if not demo:
         raise _Failure(
@@ -93,7 +107,21 @@ def serve(db: Path, host: str, port: int, demo: bool, rate_limit: float | None, 
     if not _is_loopback(host):
         raise _Failure(f"--demo lets anybody be anyone, so it listens on this machine only, not on {host}", 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    _run(_serve(db, host, port, Settings.of(send_rate=rate_limit), check=check))
+    _run(_serve(db, host, port, _configured(config, send_rate=rate_limit).settings, check=check))
+
+
+@main.command()
+@_config
+def settings(config: Path | None) -> None:
+    """Print the settings in effect, with their reasons, as a TOML file.
+
+    Those that differ from the defaults come from the file named by --config and from variables such as TRIO_CHAT_WINDOW.
+    """
+    configuration = _configured(config)
+    for line in configuration.lines():
+        click.echo(f"# {line.reason}\n{line.name} = {line.value}  # {line.source}\n")
+    for variable in configuration.ignored:
+        click.echo(f"there is no setting for {variable}", err=True)
 
 
 @main.command()
@@ -117,11 +145,19 @@ def listen(user: str, as_json: bool, count: int | None, url: str) -> None:  # no
     _run(_listen(_with_query(url, user=user, device="cli-listen"), user, as_json=as_json, count=count))
 
 
+def _configured(file: Path | None, **options: Any) -> Configuration:
+    try:
+        return load({name: text for name, text in os.environ.items() if name != "TRIO_CHAT_CONFIG"}, file, **options)
+    except ConfigurationError as error:
+        raise _Failure(str(error), 2) from None
+
+
 def _run(work: Coroutine[Any, Any, None]) -> None:
     async def run() -> None:
         await work
 
     failure: click.ClickException | None = None
+    interrupted = False
     try:
         trio.run(run)
     except* click.ClickException as group:
@@ -133,10 +169,12 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     except* ClosedByServer as group:
         failure = _Failure(f"the server ended the connection: {_first(group)}", 3)
     except* KeyboardInterrupt:
-        sys.exit(130)
+        interrupted = True  # what is raised in here would end up in a group
     except* BrokenPipeError:
         # Whoever read our output has enough. Python would complain once more when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if interrupted:
+        sys.exit(130)
     if failure is not None:
         raise failure
 
@@ -156,12 +194,13 @@ async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: b
                 listeners = await nursery.start(listening)
             except OSError as error:
                 raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-            address = ":".join(str(part) for part in listeners[0].socket.getsockname()[:2])
+            name, number = listeners[0].socket.getsockname()[:2]
+            address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
             click.echo(f"trio-chat is listening on http://{address} (WebSockets at ws://{address}/ws), storing in {db}")
             async for _ in signals:
                 break
-            for number in (signal.SIGTERM, signal.SIGINT):  # the next one ends the process at once
-                signal.signal(number, signal.SIG_DFL)
+            for expected in (signal.SIGTERM, signal.SIGINT):  # the next one ends the process at once
+                signal.signal(expected, signal.SIG_DFL)
             await chat.drain()
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import trio
 
-from .core.batch import Batch, ConnectionId, Draft, Opened, Opening, Page, PageRequest, Refused, Results, Stored
+from .core.batch import Batch, ConnectionId, Opened, Page, PageRequest, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
-from .errors import StoreBusy, StoreError, StoreUnavailable
+from .errors import RowRefused, StoreBusy, StoreError, StoreUnavailable
 from .store.base import Store
 
 __all__ = ["Committer", "Loader", "unix_ms"]
 
 _log = logging.getLogger("trio_chat.store")
-_Row = TypeVar("_Row", Draft, Opening)
 
 _PAGES_AT_ONCE = 64
 """Pages read in one visit to the store: a reconnect storm must not cost a thread hop for each client."""
@@ -78,6 +76,8 @@ class Committer:
         for mark in batch.marks:
             try:
                 await self._store.append(Batch(marks=(mark,)), self._clock())
+            except RowRefused:
+                continue
             except StoreError:
                 break
         openings: list[Opened | Refused] = []

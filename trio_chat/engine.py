@@ -25,10 +25,13 @@ from wsproto.utilities import LocalProtocolError
 
 from .errors import CloseCode
 
-__all__ = ["CONTROLS_PER_READ", "Engine"]
+__all__ = ["CONTROLS_PER_READ", "PINGS_ANSWERED", "Engine"]
 
 CONTROLS_PER_READ: Final = 128
 """Pings and pongs accepted in one `Engine.receive_data`; honest peers send one every few seconds."""
+
+PINGS_ANSWERED: Final = 16
+"""Of the pings in one read. RFC 6455 §5.5.3 would be content with the newest one; stock clients count their pongs."""
 
 _CONTROL_BYTES: Final = 125  # RFC 6455 §5.5: all control frames have a payload of this many bytes or less
 _REASON_BYTES: Final = 123  # …of which a close frame's code takes two
@@ -80,7 +83,7 @@ class Engine:
         self._messages: list[bytes | None] = []
         self._rung = False
         self._controls_at_read = 0
-        self._ping: bytes | None = None
+        self._pings: list[bytes] = []
         self._closing: CloseConnection | None = None
         self._answer: CloseConnection | None = None
 
@@ -114,13 +117,11 @@ class Engine:
     def events(self) -> Iterator[Event]:
         """What happened since the last call, in wsproto's terms.
 
-        The newest `Ping` (RFC 6455 §5.5.3: an endpoint may answer only the most recent one), then one empty `TextMessage` if
-        there is something to `take`, then `CloseConnection` if the peer closed or was refused.
+        The newest pings, each as a `Ping` to be answered, then one empty `TextMessage` if there is something to `take`, then
+        `CloseConnection` if the peer closed or was refused.
         """
-        events: list[Event] = []
-        if self._ping is not None:
-            events.append(Ping(payload=self._ping))
-            self._ping = None
+        events: list[Event] = [Ping(payload=payload) for payload in self._pings]
+        self._pings.clear()
         if self._rung:
             events.append(TextMessage(data=""))
             self._rung = False
@@ -232,7 +233,8 @@ class Engine:
         if self.controls - self._controls_at_read > CONTROLS_PER_READ:
             raise _Violation(CloseCode.POLICY, "too many control frames")
         if frame.opcode is Opcode.PING:
-            self._ping = bytes(frame.data)
+            self._pings.append(bytes(frame.data))
+            del self._pings[:-PINGS_ANSWERED]
 
     def _receive_part(self, frame: Frame) -> None:
         # RFC 6455 §5.4: a message is one frame, or a first one, continuations and a last one; messages do not interleave.
@@ -263,7 +265,7 @@ class Engine:
     def _end(self, code: int, reason: str) -> None:
         """The peer closed, or is refused: hear nothing more of it, and have the close frame answered if it is the first."""
         self._deaf = True
-        self._ping = None  # RFC 6455 §5.5.2: a ping is not answered after a close frame
+        self._pings.clear()  # RFC 6455 §5.5.2: a ping is not answered after a close frame
         self._buffer.clear()
         self._joined.clear()
         self._frame_begun, self._opcode = False, None

@@ -58,7 +58,7 @@ class ErrorCode(enum.StrEnum):
     fate: Fate
     meaning: str
 
-    def __new__(cls, value: str, fate: Fate, meaning: str) -> Self:
+    def __new__(cls, value: str, fate: Fate = Fate.UNKNOWN, meaning: str = "") -> Self:  # defaults: ErrorCode("internal")
         member = str.__new__(cls, value)
         member._value_ = value
         member.fate = fate
@@ -94,7 +94,7 @@ class CloseCode(enum.IntEnum):
     reconnect: bool
     meaning: str
 
-    def __new__(cls, value: int, reconnect: bool, meaning: str) -> Self:  # noqa: FBT001  (an enum's row)
+    def __new__(cls, value: int, reconnect: bool = False, meaning: str = "") -> Self:  # noqa: FBT001, FBT002  (a row)
         member = int.__new__(cls, value)
         member._value_ = value
         member.reconnect = reconnect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -15,9 +15,11 @@ from .admission import TooMany
 from .chat import Chat
 from .core.batch import ConnectionId
 from .core.events import Connected
+from .errors import CloseCode
 from .session import Session
 from .transport.front import Admitted, Authenticate, FrontDoor
 from .transport.http import HttpError
+from .transport.stream import GuardedStream
 from .transport.websocket import WebSocketTransport
 
 __all__ = ["handle", "serve_listeners", "serve_tcp"]
@@ -27,6 +29,8 @@ _Stream = TypeVar("_Stream", bound=trio.abc.Stream)
 
 _FAREWELL: Final = 1.0
 """Seconds for answers and close frames when the scope around a listener is cancelled."""
+_TURNING_AWAY: Final = 0.2
+"""Seconds for somebody for whom there is no room to hear of it."""
 _BUSY: Final = HttpError(503, "too many connections", [("Retry-After", "5")]).response()
 
 
@@ -59,6 +63,7 @@ class _Porch:
     async def _serve(self, stream: trio.abc.Stream) -> None:
         chat = self._chat
         with ExitStack() as places:
+            revoked = places.enter_context(chat.handshake())
             try:
                 places.enter_context(chat.admission.connection())
                 admitted = await self._admit(stream, places)
@@ -68,6 +73,7 @@ class _Porch:
                 return
             if admitted is None:
                 return
+            identity = admitted.identity
             connection = chat.next_connection()
             transport = WebSocketTransport(
                 stream,
@@ -75,10 +81,13 @@ class _Porch:
                 trailing_data=admitted.trailing_data,
                 alive=partial(chat.registry.alive.add, connection),
             )
+            if revoked & {(identity.user, None), (identity.user, identity.device)}:
+                await transport.close(CloseCode.UNAUTHORIZED, "no longer authorised")
+                return
             event = Connected(
                 connection,
-                admitted.identity.user,
-                admitted.identity.device,
+                identity.user,
+                identity.device,
                 log=admitted.log,
                 after=admitted.after,
                 send_only=admitted.send_only,
@@ -101,10 +110,13 @@ class _Porch:
 
 
 async def _turn_away(stream: trio.abc.Stream) -> None:
-    """Say that there is no room, at little cost: without a TLS handshake, and without waiting for anybody."""
-    if not isinstance(stream, trio.SSLStream):
-        with trio.move_on_after(0.1):
-            await stream.send_all(_BUSY)
+    """Say that there is no room, at little cost: without a TLS handshake, and without waiting long for anybody."""
+    if isinstance(stream, trio.SSLStream):
+        return
+    wire = GuardedStream(stream, write_timeout=_TURNING_AWAY)
+    with trio.move_on_after(_TURNING_AWAY):
+        await wire.send_all(_BUSY)
+        await wire.aclose()
 
 
 async def handle(
@@ -140,35 +152,46 @@ async def serve_listeners(
 
     Out of file descriptors, it pauses accepting and resumes; those who are connected do not notice.
     """
-    porch = _Porch(
-        chat, FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies)
-    )
-    async with trio.open_nursery() as nursery:
-        connections, lifeline, release = await nursery.start(_shelter)
-        try:
-            async with trio.open_nursery() as accepting:
-                accepting.start_soon(
-                    partial(trio.serve_listeners, porch.serve, list(listeners), handler_nursery=connections)
-                )
-                task_status.started(list(listeners))
-                await chat.draining.wait()
-                accepting.cancel_scope.cancel()
-        finally:
-            porch.dismiss()
-            if not chat.draining.is_set():
-                lifeline.deadline = trio.current_time() + _FAREWELL
-            release.set()
+    async with AsyncExitStack() as stack:
+        for listener in listeners:  # before anything that may raise
+            await stack.enter_async_context(listener)
+        door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies)
+        porch, shelter = _Porch(chat, door), _Shelter()
+        async with trio.open_nursery() as nursery:
+            connections = await nursery.start(shelter.run)
+            accept = partial(trio.serve_listeners, porch.serve, list(listeners), handler_nursery=connections)
+            try:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(accept)
+                    task_status.started(list(listeners))
+                    await chat.draining.wait()
+                    accepting.cancel_scope.cancel()
+                porch.dismiss()
+                shelter.leave.set()
+                await shelter.empty.wait()  # the chat sees to it that this does not take longer than a drain may
+            finally:
+                porch.dismiss()
+                shelter.leave.set()
+                shelter.scope.deadline = trio.current_time() + _FAREWELL
 
 
-async def _shelter(
-    *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope, trio.Event]]
-) -> None:
-    """A home for connections that a cancellation of their listener does not reach at once, so that they can say goodbye."""
-    release = trio.Event()
-    with trio.CancelScope(shield=True) as lifeline:
-        async with trio.open_nursery() as connections:
-            task_status.started((connections, lifeline, release))
-            await release.wait()
+class _Shelter:
+    """A home for connections that a cancellation of their listener does not reach at once, so that they can say goodbye.
+
+    Set `leave` when there will be no more of them. `empty` is set when they are gone; the deadline of `scope` hurries them.
+    """
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope(shield=True)
+        self.leave = trio.Event()
+        self.empty = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        with self.scope:
+            async with trio.open_nursery() as connections:
+                task_status.started(connections)
+                await self.leave.wait()
+        self.empty.set()
 
 
 async def serve_tcp(

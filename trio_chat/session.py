@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import MutableSet
 from typing import Final, Protocol
 
 import trio
@@ -154,10 +156,11 @@ class Session:
 
     # What the chat calls.
 
-    def stop_reading(self) -> None:
-        """Take nothing more from the peer; what was read goes its way."""
+    def stop_reading(self, *, end_by: float = math.inf) -> None:
+        """Take nothing more from the peer; what was read goes its way. The session is cut off at `end_by` at the latest."""
         self._reading = False
         self._read_wanted.set()
+        self._scope.deadline = min(self._scope.deadline, end_by)
 
     def cancel(self) -> None:
         """End now. The peer gets a close frame if it takes it within a second."""
@@ -176,8 +179,11 @@ class Session:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._transport.run)
-                    nursery.start_soon(self._write, nursery.cancel_scope)
+                    nursery.start_soon(self._write, nursery.cancel_scope, registry.alive)
                     await self._read(chat)
+        except* Exception:  # a bug: the peer did nothing wrong
+            self._closing = CloseCode.INTERNAL, ""
+            raise
         finally:
             registry.put(Disconnected(self.connection))
             code, reason = self._closing or chat.farewell
@@ -207,12 +213,15 @@ class Session:
                 self._handed_over = True
                 put(Received(self.connection, tuple([_decode(text, text_bytes) for text in texts])))
 
-    async def _write(self, scope: trio.CancelScope) -> None:
+    async def _write(self, scope: trio.CancelScope, alive: MutableSet[ConnectionId]) -> None:
         try:
             while True:
                 if self._ping_wanted:
                     self._ping_wanted = False
+                    silent = self.connection not in alive
                     await self._transport.ping()
+                    if silent:  # that a ping could be written says nothing of whoever is to answer it
+                        alive.discard(self.connection)
                 elif self._outbox.size:
                     await self._transport.send(wire.pack(self._outbox.take(), self._settings.server_frame_bytes))
                     self._outbox.done()

@@ -81,6 +81,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ack_delay: Annotated[float, _seconds("How long an ack may wait for a batch to ride in.")] = 0.25
     hook_timeout: Annotated[float, _seconds("A hook of the application; below the ping timeout.")] = 5.0
 
+    def __post_init__(self) -> None:
+        if self.text_bytes > self.frame_bytes:
+            raise ValueError("text_bytes is more than frame_bytes: no frame could carry such a text")
+        if self.window_bytes < self.text_bytes:
+            raise ValueError("window_bytes is less than text_bytes: the longest text would not fit")
+
     @classmethod
     def of(cls, **values: object) -> Settings:
         """The settings with `values` in place of the defaults, checked.

@@ -190,7 +190,7 @@ def _repeats_a_key(payload: bytes) -> bool:
     return len(pairs) != len({key for key, _ in pairs})
 
 
-_lenient: Final = json.JSONDecoder(strict=False, parse_int=str)  # int() raises for more than 4,300 digits
+_lenient: Final = json.JSONDecoder(strict=False, parse_int=float)  # int() raises for more than 4,300 digits
 
 
 def _invalid(payload: bytes, why: str) -> InvalidFrame:

@@ -109,20 +109,36 @@ async def wrap_stream(nursery: trio.Nursery, stream: trio.abc.Stream, resource: 
     Raises:
         NotConnected: the server refused.
     """
-    try:
-        connection = await trio_websocket.wrap_client_stream(
-            nursery,
-            cast("trio.SocketStream", stream),  # any stream will do, whatever the annotation says
-            "localhost",
-            resource,
-            subprotocols=[wire.SUBPROTOCOL],
-            max_message_size=_MESSAGE_BYTES,
-        )
-    except trio_websocket.ConnectionRejected as rejected:
-        raise _rejected(rejected) from None
-    except trio_websocket.HandshakeError as error:
-        raise NotConnected(str(error)) from error
+    connection: trio_websocket.WebSocketConnection = await nursery.start(_run_client, stream, resource)
     return RawClient(connection)
+
+
+async def _run_client(
+    stream: trio.abc.Stream,
+    resource: str,
+    *,
+    task_status: trio.TaskStatus[trio_websocket.WebSocketConnection],
+) -> None:
+    failure: NotConnected | None = None
+    try:
+        async with trio.open_nursery() as reader:  # a refusal is raised in the reader and must not end everything else
+            connection = await trio_websocket.wrap_client_stream(
+                reader,
+                cast("trio.SocketStream", stream),  # any stream will do, whatever the annotation says
+                "localhost",
+                resource,
+                subprotocols=[wire.SUBPROTOCOL],
+                max_message_size=_MESSAGE_BYTES,
+            )
+            task_status.started(connection)
+    except* trio_websocket.ConnectionRejected as group:
+        rejected = group.exceptions[0]
+        assert isinstance(rejected, trio_websocket.ConnectionRejected)
+        failure = _rejected(rejected)
+    except* trio_websocket.HandshakeError as group:
+        failure = NotConnected(str(group.exceptions[0]))
+    if failure is not None:
+        raise failure
 
 
 def _rejected(rejected: trio_websocket.ConnectionRejected) -> NotConnected:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 from ..settings import Settings
 
 __all__ = ["Allowances", "Bucket", "UserBuckets"]
+
+_WHOLE: Final = 1.0 - 1e-5
+"""A whole token: who waits exactly as long as told must not be refused for a rounding error."""
 
 
 class Bucket:
@@ -27,7 +31,7 @@ class Bucket:
         # A clock that steps back adds nothing; it must not take tokens away either.
         self._tokens = min(self._size, self._tokens + max(0.0, now - self._updated) * self._rate)
         self._updated = now
-        if self._tokens >= 1.0:
+        if self._tokens >= _WHOLE:
             self._tokens -= 1.0
             return 0.0
         return (1.0 - self._tokens) / self._rate

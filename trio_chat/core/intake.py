@@ -85,9 +85,8 @@ class Intake:
     def withdraw_drafts(self, connections: Container[ConnectionId]) -> list[Pending]:
         """Take out and return what waits for these connections: it was sent after something that is refused for now (S4)."""
         withdrawn = [p for p in self._drafts if p.connection.id in connections]
-        if withdrawn:
-            self._drafts = deque(p for p in self._drafts if p.connection.id not in connections)
-            self._bytes -= sum(p.size for p in withdrawn)
+        self._drafts = deque(p for p in self._drafts if p.connection.id not in connections)
+        self._bytes -= sum(p.size for p in withdrawn)
         return withdrawn
 
     def next_batch(self, now: float, *, hurry: bool) -> Batch | None:

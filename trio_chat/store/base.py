@@ -14,8 +14,8 @@ __all__ = ["Store"]
 class Store(Protocol):
     """Where messages are kept. An async context manager: entering opens it, leaving closes it, whatever happened.
 
-    A store is used by one chat. `append` is called by one task at a time; `pages` may run beside it. Implementations pass the
-    contract tests in ``tests/store``.
+    A store is used by one chat. `append` is called by one task at a time; `pages` may run beside it. Implementations pass
+    the contract tests in ``tests/store``.
     """
 
     async def __aenter__(self) -> Self:
@@ -39,7 +39,7 @@ class Store(Protocol):
         ...
 
     async def append(self, batch: Batch, now: int) -> Results:
-        """Carry out a batch in one transaction: either all of it is durable when this returns, or it raises and none of it is.
+        """Carry out a batch in one transaction: all of it is durable when this returns; if it raises, none of it is.
 
         Numbers, de-duplicates and tests blocks inside the transaction (L2, S2, B1). `now` is Unix milliseconds. Cancelling
         does not abandon the transaction: the call first learns how it ended, and returns its results.

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-__all__ = ["BUSY_SECONDS", "create", "look", "read", "size_of", "write"]
+__all__ = ["BUSY_SECONDS", "create", "is_database", "look", "read", "size_of", "write"]
 
 BUSY_SECONDS = 2.0
 """How long a statement waits, in its thread, for another process to let go of the database."""
@@ -22,6 +22,13 @@ STATEMENTS = 256
 """Prepared statements a connection keeps: multi-row statements come in several sizes each."""
 
 
+MAGIC = b"SQLite format 3\0"
+"""The first bytes of a database file (SQLite file format, 1.3.1)."""
+
+Connection: type[sqlite3.Connection] = sqlite3.Connection
+"""What opening makes; tests put a faulty one here."""
+
+
 def _connect(path: Path, parameters: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{path.as_uri()}?{parameters}",
@@ -30,6 +37,7 @@ def _connect(path: Path, parameters: str) -> sqlite3.Connection:
         isolation_level=None,  # transactions begin and end where this code says so
         check_same_thread=False,  # Trio's worker threads take turns
         cached_statements=STATEMENTS,
+        factory=Connection,
     )
 
 
@@ -38,6 +46,12 @@ def size_of(path: Path, suffix: str = "") -> int:
     with contextlib.suppress(FileNotFoundError):
         return os.stat(f"{path}{suffix}").st_size  # noqa: PTH116  (a name beside it, not a path of ours)
     return 0
+
+
+def is_database(path: Path) -> bool:
+    """Whether the file begins as an SQLite database does. SQLite itself takes a file of a few bytes for an empty one."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def create(path: Path) -> None:
@@ -69,6 +83,8 @@ def write(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # Not NORMAL: that one acknowledges what a power loss takes away again.
         connection.execute("PRAGMA synchronous = FULL")
+        # SQLite ignores it if the checkpoint it makes by itself fails, and syncs again later: see writer.py.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -83,4 +99,6 @@ def read(path: Path) -> sqlite3.Connection:
     """A connection for queries. The writer must be open: it has made the WAL, which this one cannot."""
     connection = _connect(path, "mode=ro")
     connection.execute("PRAGMA query_only = ON")
+    # From its first read to its end it takes part in the WAL, so that a writer that closes before it leaves the WAL alone.
+    connection.execute("PRAGMA schema_version").fetchone()
     return connection

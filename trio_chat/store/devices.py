@@ -19,7 +19,9 @@ MARK = """
 FIND = """
     SELECT json_group_array(json_array(d.user, d.name, d.cursor, d.seen, d.created))
     FROM (VALUES {rows}) AS v CROSS JOIN devices AS d ON d.user = v.column1"""
-INSERT = "INSERT INTO devices (user, name, cursor, seen, created) VALUES {rows}"
+INSERT = """
+    INSERT INTO devices (user, name, cursor, seen, created)
+    SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"""
 DELETE = "DELETE FROM devices WHERE (user, name) IN (VALUES {rows})"
 
 

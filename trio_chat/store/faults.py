@@ -22,6 +22,9 @@ BROKEN = {
     sqlite3.SQLITE_CANTOPEN,
 }
 ROW = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
+GROWING = {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+"""I/O errors of making a file longer. Growing the WAL's index on a full disk is reported so, and not as SQLITE_FULL."""
+
 NO_SPACE = 64 * 1024
 """Less free space than this, in bytes, is a full disk."""
 
@@ -68,17 +71,16 @@ def translate(error: BaseException, path: Path, *, committing: bool = False) -> 
     code = getattr(error, "sqlite_errorcode", None)  # the module's own exceptions have none
     if code is None:
         return RowRefused(str(error)) if isinstance(error, sqlite3.DataError) else None
+    fault = _fault(code, grows=code in GROWING and not committing and full(path))
+    return None if fault is None else fault(f"{error} ({error.sqlite_errorname})")
+
+
+def _fault(code: int, *, grows: bool) -> type[StoreError] | None:
     primary = code & PRIMARY
-    reason = f"{error} ({error.sqlite_errorname})"
-    if primary == sqlite3.SQLITE_FULL:
-        return StoreFull(reason)
-    if primary == sqlite3.SQLITE_IOERR and not committing and full(path):
-        # Growing the WAL's index on a full disk is reported as an I/O error (SQLITE_IOERR_SHMSIZE), not as SQLITE_FULL.
-        return StoreFull(reason)
+    if grows or primary == sqlite3.SQLITE_FULL:
+        return StoreFull
     if primary in BROKEN:
-        return StoreUnavailable(reason)
+        return StoreUnavailable
     if primary in BUSY:
-        return StoreBusy(reason)
-    if primary in ROW:
-        return RowRefused(reason)
-    return None
+        return StoreBusy
+    return RowRefused if primary in ROW else None

@@ -1,8 +1,8 @@
 """How much lies undelivered for a user, without counting rows.
 
 A user's row counts the messages (and bytes) the log ever took in; every log row holds these counts as they were before it.
-So what is undelivered is the count now less the count at the first entry that is not delivered. And since the count delivered
-only grows, a remembered value is a lower bound of it: the row is looked up only for who seems to be at the limit.
+So what is undelivered is the count now less the count at the first entry that is not delivered. And since the count
+delivered only grows, a remembered value is a lower bound of it: the row is looked up only for who seems to be at the limit.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def is_full(user: User, settings: Settings, messages: int = 0, size: int = 0) ->
     )
 
 
-def look_at(
-    connection: sqlite3.Connection, users: Iterable[User], settings: Settings, *, messages: int, size: int
-) -> None:
+def look_at(connection: sqlite3.Connection, users: Iterable[User], settings: Settings, *, messages: int, size: int) -> None:
     """Make `is_full` exact for those of `users` whom at most `messages` more of at most `size` bytes could fill.
 
     To be called before any of these messages is counted.

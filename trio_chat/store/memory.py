@@ -17,6 +17,7 @@ from .pages import OVERHEAD
 
 __all__ = ["MemoryStore"]
 
+
 class _Device:
     def __init__(self, cursor: int, now: int) -> None:
         self.cursor = cursor

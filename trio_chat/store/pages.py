@@ -1,4 +1,4 @@
-"""Pages of a log, read in one statement each. Synchronous: runs in a reader's thread."""
+"""Pages of a log, all of them read in one statement. Synchronous: runs in a reader's thread."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ import msgspec
 
 from ..core.batch import Page, PageRequest
 from ..model import MAX_SEQ, Message
+from .rows import results
 
-__all__ = ["OVERHEAD", "read_pages"]
+__all__ = ["AT_ONCE", "OVERHEAD", "read_pages"]
 
 OVERHEAD = 200
 """What an entry weighs besides its text, in bytes, roughly: names, id, numbers and the JSON around them."""
 
-PAGE = """
-    WITH entries AS (
-        -- Weighed before the texts are touched, which may lie on pages of their own.
-        SELECT seq, message, weight, sum(weight) OVER (ORDER BY seq) AS total
-        FROM (
-            SELECT l.seq, l.message, m.size + :overhead AS weight
-            FROM log AS l CROSS JOIN messages AS m ON m.id = l.message
-            WHERE l.user = (SELECT id FROM users WHERE name = :name) AND l.seq > :after
-            ORDER BY l.seq LIMIT :limit
-        )
-    )
-    SELECT u.floor, (
+AT_ONCE = 16
+"""Pages in one statement: their JSON text is in memory as a whole."""
+
+# A row is: which request, user, after, limit, size, overhead. No LIMIT, as a log has no holes: its seqs are counted instead.
+# An answer is put together from JSON as text, for JSON inside of JSON would be parsed again at every level.
+PAGES = """
+    SELECT '[' || coalesce(group_concat('[' || v.column1 || ',' || u.floor || ',' || (
         SELECT json_group_array(json_object(
             'seq', e.seq, 'id', m.client_id, 'text', m.text, 'sent_at', m.sent_at,
             'from', CASE m.sender WHEN u.id THEN u.name ELSE peer.name END,
             'to', CASE m.sender WHEN u.id THEN peer.name ELSE u.name END,
             'kind', CASE m.kind WHEN 0 THEN 'message' WHEN 1 THEN 'edit' ELSE 'delete' END))
-        FROM entries AS e
+        FROM (
+                -- Weighed before the texts are touched, which may lie on pages of their own.
+                SELECT l.seq, l.message, w.size + v.column6 AS weight, sum(w.size + v.column6) OVER (ORDER BY l.seq) AS total
+                FROM log AS l CROSS JOIN messages AS w ON w.id = l.message
+                WHERE l.user = u.id AND l.seq > v.column3 AND l.seq <= max(v.column3, u.floor) + v.column4
+            ) AS e
             CROSS JOIN messages AS m ON m.id = e.message
             CROSS JOIN conversations AS c ON c.id = m.conversation
             CROSS JOIN users AS peer ON peer.id = c.a + c.b - u.id
-        WHERE e.total <= max(:size, e.weight) -- the first one in any case
-    )
-    FROM users AS u WHERE u.name = :name"""
+        WHERE e.total <= max(v.column5, e.weight) -- the first one in any case
+    ) || ']'), '') || ']'
+    FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON u.name = v.column2"""
 
-_messages = msgspec.json.Decoder(tuple[Message, ...])
+_decoder = msgspec.json.Decoder(list[tuple[int, int, tuple[Message, ...]]])
 
 
 def read_pages(connection: sqlite3.Connection, requests: Sequence[PageRequest]) -> list[Page]:
@@ -49,25 +50,19 @@ def read_pages(connection: sqlite3.Connection, requests: Sequence[PageRequest]) 
     Raises:
         sqlite3.Error: they could not be read.
     """
-    connection.execute("BEGIN")
+    rows = [
+        (index, one.user, min(one.after, MAX_SEQ), max(1, min(one.limit, MAX_SEQ)), min(one.size, MAX_SEQ), OVERHEAD)
+        for index, one in enumerate(requests)
+    ]
+    found = {}
+    if len(rows) > AT_ONCE:  # one statement is a snapshot by itself
+        connection.execute("BEGIN")
     try:
-        return [_read(connection, request) for request in requests]
+        for cursor in results(connection, PAGES, rows, AT_ONCE):
+            for index, floor, messages in _decoder.decode(cursor.fetchone()[0]):
+                found[index] = Page(messages, floor)
     finally:
         if connection.in_transaction:  # some errors end it by themselves
             connection.execute("ROLLBACK")
-
-
-def _read(connection: sqlite3.Connection, request: PageRequest) -> Page:
-    row = connection.execute(
-        PAGE,
-        {
-            "name": request.user,
-            "after": min(request.after, MAX_SEQ),
-            "limit": max(1, min(request.limit, MAX_SEQ)),
-            "size": min(request.size, MAX_SEQ),
-            "overhead": OVERHEAD,
-        },
-    ).fetchone()
-    if row is None:
-        return Page((), 0)
-    return Page(_messages.decode(row[1]), row[0])
+    nobody = Page((), 0)
+    return [found.get(index, nobody) for index in range(len(rows))]

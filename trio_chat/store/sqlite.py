@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -66,9 +67,8 @@ class SqliteStore:
         if self._file is not None:
             raise RuntimeError("this store is open already")
         self._health = Health()
-        self._file = await trio.to_thread.run_sync(
-            _OpenFile, self.path, self.settings, self._health, self.check, limiter=self._writing
-        )
+        opening = partial(_OpenFile, self.path, self.settings, self._health, check=self.check)
+        self._file = await trio.to_thread.run_sync(opening, limiter=self._writing)
         return self
 
     async def __aexit__(
@@ -109,13 +109,13 @@ class SqliteStore:
 class _OpenFile:
     """Everything that is open while the store is. Its methods block."""
 
-    def __init__(self, path: Path, settings: Settings, health: Health, check: bool) -> None:
+    def __init__(self, path: Path, settings: Settings, health: Health, *, check: bool) -> None:
         self.health = health
         self.path = path
         try:
             # Resolved, so that two names of one file are one lock.
             self.path = path.resolve()
-            self._open(settings, check)
+            self._open(settings, check=check)
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from error
         except sqlite3.Error as error:
@@ -124,9 +124,7 @@ class _OpenFile:
     def _refusal(self, error: sqlite3.Error) -> ConfigurationError:
         fault = translate(error, self.path)
         match getattr(error, "sqlite_errorname", ""):
-            case "SQLITE_NOTADB":
-                advice = "it is not a database: name another file, or restore a backup"
-            case name if name.startswith("SQLITE_CORRUPT"):
+            case name if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 advice = f"it is damaged ({error}): restore a backup"
             case _ if isinstance(fault, StoreBusy):
                 advice = "another process holds it: stop that one first"
@@ -134,12 +132,12 @@ class _OpenFile:
                 advice = f"it cannot be opened: {error}"
         return ConfigurationError(f"{self.path}: {advice}")
 
-    def _open(self, settings: Settings, check: bool) -> None:
+    def _open(self, settings: Settings, *, check: bool) -> None:
         with contextlib.ExitStack() as undo:
             self.lock = FileLock(self.path)
             undo.callback(lambda: self.lock.release(clean=not self.lock.unclean))
             unclean = self.lock.unclean or connection.size_of(self.path, "-wal") > 0
-            checked = self._inspect(check)
+            checked = self._inspect(check=check)
             connection.create(self.path)
             writer = connection.write(self.path)
             undo.callback(writer.close)
@@ -155,9 +153,13 @@ class _OpenFile:
             self.checkup = Checkup(connection.read(self.path), self.health) if unclean and not checked else None
             undo.pop_all()
 
-    def _inspect(self, check: bool) -> bool:
+    def _inspect(self, *, check: bool) -> bool:
         """Refuse a file that cannot be served, before anything is written. Says whether it was checked for damage."""
-        looking = connection.look(self.path) if connection.size_of(self.path) else None
+        if not connection.size_of(self.path):
+            return False
+        if self.path.is_file() and not connection.is_database(self.path):
+            raise ConfigurationError(f"{self.path}: it is not a database: name another file, or restore a backup")
+        looking = connection.look(self.path)
         if looking is None:
             return False
         with contextlib.closing(looking):
@@ -169,7 +171,7 @@ class _OpenFile:
 
     @staticmethod
     def _probe(writer: sqlite3.Connection) -> None:
-        """Make sure the file can be written: SQLite opens a write-protected one all the same, and fails at the first write."""
+        """Make sure the file can be written: SQLite opens a write-protected one all the same, and fails when it writes."""
         try:
             writer.execute("BEGIN IMMEDIATE")
             writer.execute("ROLLBACK")
@@ -194,20 +196,5 @@ class _OpenFile:
     def close(self) -> None:
         """Readers, then the writer, then the lock; never raises for what SQLite says."""
         checked = self.checkup is None or self.checkup.stop()
-        writer = self.writer.connection
-        with contextlib.suppress(sqlite3.Error):
-            if self.health.failure:
-                # A writer that closes last copies the WAL into the database. Not with a disk or a file that has failed.
-                writer.close()
-        for reader in self.readers:
-            with contextlib.suppress(sqlite3.Error):
-                reader.close()
-        clean = checked and not self.health.failure
-        try:
-            if clean:
-                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error:
-            clean = False
-        with contextlib.suppress(sqlite3.Error):
-            writer.close()
-        self.lock.release(clean=clean)
+        complete = self.writer.close(self.readers)
+        self.lock.release(clean=checked and complete)

@@ -22,7 +22,9 @@ FIND = """
     SELECT json_group_array(json_array(
         u.id, u.name, u.head, u.floor, u.delivered, u.sent_at, u.epoch, u.received, u.received_bytes))
     FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON u.name = v.column1"""
-INSERT = "INSERT INTO users (id, name, head, delivered, sent_at, received, received_bytes) VALUES {rows}"
+INSERT = """
+    INSERT INTO users (id, name, head, delivered, sent_at, received, received_bytes)
+    SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"""
 UPDATE = """
     UPDATE users SET head = v.column2, delivered = v.column3, sent_at = v.column4, received = v.column5,
         received_bytes = v.column6
@@ -94,7 +96,7 @@ class Users:
     def __init__(self) -> None:
         self.remembered: Lru[str, User] = Lru()
         self.changed: dict[int, User] = {}
-        self.next_id = 0
+        self.newest = 0  # the highest id, or 0 if that is not known
 
     def load(self, connection: sqlite3.Connection, names: Iterable[str]) -> None:
         """Read those of the named users who exist and are not remembered, in one query."""
@@ -111,13 +113,12 @@ class Users:
         """A user, who exists from now on: a user exists by being named."""
         user = self.get(name)
         if user is None:
-            if not self.next_id:
-                (newest,) = connection.execute(NEWEST).fetchone()
-                self.next_id = newest + 1
-            user = self.remembered.kept[name] = User(self.next_id, name)
+            if not self.newest:
+                (self.newest,) = connection.execute(NEWEST).fetchone()
+            self.newest += 1
+            user = self.remembered.kept[name] = User(self.newest, name)
             user.is_new = True
             self.changed[user.id] = user
-            self.next_id += 1
         return user
 
     def flush(self, connection: sqlite3.Connection) -> None:
@@ -147,10 +148,9 @@ class Users:
             user.is_new = False
         self.changed.clear()
         self.remembered.trim()
-        self.next_id = 0
 
     def forget(self) -> None:
         """The transaction failed, or the file was changed by another: nothing that is remembered need be true (I8)."""
         self.changed.clear()
         self.remembered.kept.clear()
-        self.next_id = 0
+        self.newest = 0

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.batch import Batch, Results
+from ..errors import StoreBusy, StoreFull
 from ..settings import Settings
+from .conversations import Conversations
 from .devices import Openings, mark
-from .drafts import Drafts, Pairs
+from .drafts import NEWEST, Drafts
 from .faults import Health, translate
 from .users import Users
 
-__all__ = ["Writer"]
+__all__ = ["CHECKPOINT_PAGES", "Writer"]
+
+CHECKPOINT_PAGES = 4000
+"""The WAL is copied into the database after about so many pages (16 MB): seldom, as each time costs tens of milliseconds."""
+
+PAGES_PER_BATCH, PAGES_PER_ROW = 8, 3
+"""What a transaction adds to the WAL, at most, roughly (measured: 2 pages a message between random users)."""
 
 
 class Writer:
@@ -25,14 +35,17 @@ class Writer:
         self.health = health
         self.epoch, self.key = connection.execute("SELECT epoch, digest_key FROM store WHERE one = 1").fetchone()
         self.users = Users()
-        self.pairs: Pairs = Pairs()
+        self.conversations = Conversations()
+        self.newest = 0  # the highest id of a message, or 0 if that is not known
         self.version = -1
+        self.pages = 0  # in the WAL, by estimate: the true number is not to be had without a checkpoint
 
     def append(self, batch: Batch, now: int) -> Results:
         """`Store.append`, blocking."""
         self.health.require()
         committing = False
         try:
+            self._checkpoint_if_due()
             self.connection.execute("BEGIN IMMEDIATE")
             self._notice_others()
             results = self._carry_out(batch, now)
@@ -46,8 +59,40 @@ class Writer:
             self.health.note(fault)
             raise fault from error
         self.users.settle()
-        self.pairs.trim()
+        self.conversations.settle()
+        self.pages += PAGES_PER_BATCH + PAGES_PER_ROW * (len(batch.marks) + len(batch.openings) + len(batch.drafts))
         return results
+
+    def _checkpoint_if_due(self) -> None:
+        """Copy the WAL into the database, before the next transaction so that no answer waits for it.
+
+        Not left to SQLite, which would swallow a failing fsync of the database, try again, and be told that all is well by a
+        kernel that has dropped the pages. Here an I/O error makes the store unwritable; a full disk waits for the next time.
+        """
+        if self.pages < CHECKPOINT_PAGES:
+            return
+        self.pages = 0
+        try:
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if not isinstance(translate(error, self.path), StoreFull | StoreBusy):
+                raise
+
+    def close(self, readers: Sequence[sqlite3.Connection]) -> bool:
+        """Close the readers, then this connection; say whether all that is committed is in the database file.
+
+        Whoever closes last copies the WAL, if that connection can write. A disk or file that has failed is not to be
+        trusted with that: then the readers, which cannot, close last.
+        """
+        complete = False
+        if not self.health.failure:
+            with contextlib.suppress(sqlite3.Error):
+                busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                complete = not busy
+        for connection in (*readers, self.connection) if complete else (self.connection, *readers):
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        return complete
 
     def _notice_others(self) -> None:
         """Forget the rows if another process wrote to the file, e.g. an operator with a shell."""
@@ -68,10 +113,13 @@ class Writer:
         opened = openings.carry_out(batch.openings)
         stored = []
         if batch.drafts:
-            drafts = Drafts(self.connection, self.users, self.pairs, self.settings, self.key, now)
+            if not self.newest:
+                (self.newest,) = self.connection.execute(NEWEST).fetchone()
+            drafts = Drafts(self.connection, self.users, self.conversations, self.settings, self.key, self.newest + 1, now)
             stored = drafts.carry_out(batch.drafts)
             self.users.flush(self.connection)
             drafts.flush()
+            self.newest += len(drafts.messages)
         else:
             self.users.flush(self.connection)
         openings.flush()
@@ -79,7 +127,8 @@ class Writer:
 
     def _forget(self) -> None:
         self.users.forget()
-        self.pairs.kept.clear()
+        self.conversations.forget()
+        self.newest = 0
 
     def _undo(self) -> None:
         self._forget()

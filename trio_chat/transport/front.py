@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import trio
 from msgspec import Struct
 
+from ..admission import TooMany
 from ..chat import Chat
 from ..errors import ConfigurationError, Refused
 from ..model import MAX_SEQ, Identity
@@ -37,6 +38,8 @@ Authenticate: TypeAlias = Callable[[Request], Awaitable[Identity]]
 
 _WEBSOCKET_PATH: Final = "/ws"
 _HEALTH_PATH: Final = "/healthz"
+_LAST_WORD: Final = 0.25
+"""Seconds left of the handshake's time for saying that the authenticator took too long."""
 
 
 class Admitted(Struct, frozen=True):
@@ -83,7 +86,6 @@ class FrontDoor:
 
         Raises:
             trio.BrokenResourceError: the peer went away.
-            TooMany: of the connections from this address.
         """
         wire = GuardedStream(stream, write_timeout=self._settings.write_timeout)
         head_only = False
@@ -101,6 +103,9 @@ class FrontDoor:
         except HttpError as error:
             _log.info("refused: %s", error)
             answer = error.response(head_only=head_only)
+        except TooMany as refusal:
+            _log.warning("refused a connection: %s", refusal)
+            answer = HttpError(503, str(refusal), [("Retry-After", "5")]).response(head_only=head_only)
         except ConnectionEnded:
             return None
         await wire.send_all(answer)
@@ -129,10 +134,13 @@ class FrontDoor:
     async def _identify(self, request: Request) -> Identity:
         """Ask the application who this is. A hook that fails, hangs or answers nonsense refuses this request and no other."""
         outcome: object = HttpError(503, "authentication took too long")
-        with trio.move_on_after(self._settings.hook_timeout):
+        end = trio.current_effective_deadline() - _LAST_WORD
+        with trio.move_on_at(min(end, trio.current_time() + self._settings.hook_timeout)):
             try:
                 try:
                     outcome = await self._authenticate(request)
+                except HttpError as error:  # Request.parameter's, for a query that is not clear
+                    outcome = error
                 except Refused as refusal:
                     _log.info("the authenticator refused: %r", str(refusal))
                     outcome = HttpError(refusal.status, "unauthorized" if refusal.status == 401 else "forbidden")

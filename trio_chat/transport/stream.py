@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -16,6 +16,9 @@ SLICE_BYTES: Final = 16 * 1024
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 1024 * 1024
 """How long, and for how many bytes, a closed connection still reads what the peer sends before it lets go."""
+
+
+_DEAD: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 def _nothing() -> None:
@@ -89,6 +92,9 @@ class GuardedStream(trio.abc.Stream):
             raise trio.BusyResourceError("another task is writing")
         if self._cut_short:
             raise trio.BrokenResourceError("an earlier write was cut short")
+        if not data:
+            await trio.lowlevel.checkpoint()
+            return
         self._writing = self._cut_short = True
         try:
             with memoryview(data) as view:
@@ -109,14 +115,15 @@ class GuardedStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close: gently within `LINGER_SECONDS` if the last write was complete, else at once. May be called twice.
 
-        A second caller waits for the first. When cancelled, the stream is closed all the same.
+        A second caller waits for the first. When cancelled, the stream is closed all the same, at once.
         """
         if self._closing:
             try:
                 await self._closed.wait()
             finally:
                 if not self._closed.is_set():  # no longer a time to be gentle
-                    await _drop(self.inner)
+                    with suppress(*_DEAD):
+                        await trio.aclose_forcefully(self.inner)
             return
         self._closing = True
         try:
@@ -125,14 +132,9 @@ class GuardedStream(trio.abc.Stream):
                 with trio.move_on_after(LINGER_SECONDS):
                     await _close_gently(self.inner, ended=self._ended)
         finally:
-            await _drop(self.inner)
             self._closed.set()
-
-    async def drop(self) -> None:
-        """Close at once. May be called twice, and in a cancelled scope."""
-        self._closing = True
-        await _drop(self.inner)
-        self._closed.set()
+            with suppress(*_DEAD):
+                await trio.aclose_forcefully(self.inner)
 
 
 class _Lingering(trio.abc.Stream):
@@ -155,7 +157,8 @@ class _Lingering(trio.abc.Stream):
         try:
             await _close_gently(self._stream, ended=self._ended)
         finally:
-            await _drop(self._stream)
+            with suppress(*_DEAD):
+                await trio.aclose_forcefully(self._stream)
 
 
 async def _close_gently(stream: trio.abc.Stream, *, ended: bool) -> None:
@@ -174,8 +177,3 @@ async def _close_gently(stream: trio.abc.Stream, *, ended: bool) -> None:
             left = left - len(data) if data else 0
     except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
         pass  # the peer is gone, or has dropped the connection: there is nobody to be gentle with
-
-
-async def _drop(stream: trio.abc.Stream) -> None:
-    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it was dead already
-        await trio.aclose_forcefully(stream)

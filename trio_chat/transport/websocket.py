@@ -47,14 +47,15 @@ class _JudgedStream(trio.abc.Stream):
         self._stream = stream
         self._engine = engine
         self._message_seconds = message_seconds
-        self._over = False
+        self.over = False
+        """Set when nothing more is to be read; the reader task ends then."""
         self._message = 0
         self._deadline = math.inf
         self._controls = 0
         self._controls_since = -math.inf
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._over:
+        if self.over:
             raise trio.ClosedResourceError
         engine = self._engine
         if engine.controls - self._controls > CONTROLS:
@@ -81,7 +82,7 @@ class _JudgedStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         # The last word is written and the reader task is to end. It may be cancelled any moment: not the one to linger.
-        self._over = True
+        self.over = True
         await trio.lowlevel.checkpoint()
 
     async def _refuse(self, reason: str) -> bytes:
@@ -114,8 +115,9 @@ class WebSocketTransport:
         self._close_timeout = settings.close_timeout
         self._engine = Engine(message_bytes=settings.frame_bytes, fragments=settings.fragments)
         self._stream = GuardedStream(stream, write_timeout=settings.write_timeout, alive=alive)
+        self._judged = _JudgedStream(self._stream, self._engine, message_seconds=settings.message_seconds)
         self._connection = WebSocketConnection(
-            _JudgedStream(self._stream, self._engine, message_seconds=settings.message_seconds),
+            self._judged,
             cast("WSConnection", self._engine),  # it has what WebSocketConnection uses of one
             message_queue_size=1,  # one doorbell; the messages themselves are bounded by the reads behind it
             max_message_size=2**62,  # the engine's business
@@ -123,6 +125,7 @@ class WebSocketTransport:
         )
         self._running = False
         self._ended = trio.Event()
+        self._closed: trio.Event | None = None
         if trailing_data:
             self._engine.receive_data(trailing_data)
 
@@ -139,16 +142,23 @@ class WebSocketTransport:
     async def receive(self) -> list[bytes | None]:
         """All messages of at least one read; may be empty. Cancelling loses nothing.
 
+        While `close` is at work this waits for it: the end of the messages is no reason to interrupt it.
+
         Raises:
             ConnectionEnded: everything was handed over and there will be no more.
         """
         try:
             await self._connection.get_message()
         except ConnectionClosed as closed:
-            if messages := self._engine.take():
-                return messages
-            raise _ended(closed) from None
-        return self._engine.take()
+            ended = _ended(closed)
+        else:
+            return self._engine.take()
+        # A reader that was cancelled or that failed to answer a ping has not rung for what it read last.
+        if messages := self._engine.take():
+            return messages
+        if self._closed is not None:
+            await self._closed.wait()
+        raise ended
 
     async def send(self, texts: list[bytes]) -> None:
         """Write `texts` as text messages, in order. Cancelling breaks the connection if a write had begun.
@@ -186,6 +196,7 @@ class WebSocketTransport:
             code: what the peer is told.
             reason: likewise; cut to 123 bytes.
         """
+        closed = self._closed = trio.Event() if self._closed is None else self._closed
         try:
             if not self._stream.cut_short:
                 with trio.move_on_after(self._close_timeout):
@@ -194,12 +205,14 @@ class WebSocketTransport:
                         # The peer's own close frame may just be being answered.
                         await self._ended.wait()
                     else:
+                        self._judged.over = True  # `run` may be about to begin
                         await self._stream.send_all(self._engine.send(CloseConnection(code=int(code), reason=reason)))
             await self._stream.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass  # closed already, nobody there to be told, or another task is writing to somebody who does not read
         finally:
-            await self._stream.drop()
+            closed.set()
+            await trio.aclose_forcefully(self._stream)
 
     def _check_open(self) -> None:
         if self._ended.is_set() or self._engine.state is not ConnectionState.OPEN:

@@ -1,0 +1,1 @@
+"""Tests of what the server decides. None needs an event loop."""

@@ -1,0 +1,63 @@
+"""What the store in memory has that no other has."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from trio_chat.core.batch import Batch, PageRequest, Stored
+from trio_chat.errors import StoreBusy, StoreFull, StoreUnavailable
+from trio_chat.store.memory import MemoryStore
+
+from .conftest import draft
+
+ONE = Batch(drafts=(draft("alice", "bob", "1"),))
+
+
+async def test_faults_come_as_ordered() -> None:
+    """Tests of what a chat does with a failing store would test something else."""
+    async with MemoryStore() as store:
+        store.fail_next(StoreBusy("one"), StoreFull("two"))
+        with pytest.raises(StoreBusy, match="one"):
+            await store.append(ONE, 1000)
+        with pytest.raises(StoreFull, match="two"):
+            await store.append(ONE, 1000)
+        assert store.failure is None
+        assert (await store.append(ONE, 1000)).drafts == (Stored(1, 1, 1000),)
+
+
+async def test_unavailable_stays_so_until_a_restart() -> None:
+    """A test could not show what happens while the disk is broken."""
+    async with MemoryStore() as store:
+        store.fail_next(StoreUnavailable("broken"))
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="broken"):
+                await store.append(ONE, 1000)
+        failure = store.failure
+        assert failure == "broken"
+        assert (await store.pages([PageRequest("bob", 0, 1, 1)]))[0].messages == ()
+    async with store:
+        assert store.failure is None
+        assert (await store.append(ONE, 1000)).drafts == (Stored(1, 1, 1000),)
+
+
+async def test_cancelled_means_undone() -> None:
+    """A cancelled append would store a message nobody is told of."""
+    async with MemoryStore() as store:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await store.append(ONE, 1000)
+        assert (await store.pages([PageRequest("bob", 0, 1, 1)]))[0].messages == ()
+
+
+async def test_virtual_time_is_enough(autojump_clock: trio.testing.MockClock) -> None:
+    """Tests on a virtual clock would run away: it does not wait for threads."""
+    async with MemoryStore() as store:
+        with trio.fail_after(1):
+            await store.append(ONE, 1000)
+    assert trio.current_time() == 0
+
+
+async def test_two_stores_are_two_histories() -> None:
+    """A client that moves from one in-memory server to the next would keep a position that means nothing."""
+    assert MemoryStore()._epoch != MemoryStore()._epoch

@@ -1,0 +1,56 @@
+"""Every statement finds its rows by an index."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from trio_chat.core.batch import Batch, Mark, Opening, PageRequest
+from trio_chat.settings import Settings
+from trio_chat.store import connection
+from trio_chat.store.sqlite import SqliteStore
+
+from .conftest import draft
+
+NO_TABLE = re.compile(r"SCAN (v|e|entries|\d+ CONSTANT ROWS?|CONSTANT ROW|\(?(subquery|SUBQUERY)[- ].*)$")
+
+
+async def test_no_statement_scans_a_table(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that is fast with ten messages would take seconds with ten million."""
+    executed: list[str] = []
+
+    class Traced(sqlite3.Connection):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[arg-type]
+            self.set_trace_callback(executed.append)
+
+    async with SqliteStore(path):
+        pass
+    monkeypatch.setattr(connection, "Connection", Traced)
+    async with SqliteStore(path, Settings(mailbox=3, devices=2)) as store:
+        for names in ("ab", "ba", "ac", "cb", "db", "dd"):
+            drafts = tuple(draft(names[0], names[1], f"{names}{n}") for n in range(6))
+            openings = (Opening(1, names[1], f"device {names} 0"),)
+            await store.append(Batch((Mark(names[1], f"device {names} 0", 3),), openings, drafts), 1000)
+        await store.pages([PageRequest("a", 2, 10, 1000)])
+
+    plans = {}
+    with closing(sqlite3.connect(path)) as database:
+        for statement in executed:
+            text = re.sub(r"--.*", "", statement).strip()
+            if re.match(r"(SELECT|WITH|INSERT|UPDATE|DELETE)\b", text) and "sqlite_master" not in text:
+                rows = database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+                plans[text] = [detail for _, _, _, detail in rows]
+    for table in ("users", "devices", "conversations", "messages", "log", "blocks"):
+        assert any(re.search(rf"\b{table}\b", text) for text in plans), table
+    assert any(text.startswith("DELETE FROM devices") for text in plans)
+    assert any("l.before_bytes" in text for text in plans)
+    for text, plan in plans.items():
+        assert [detail for detail in plan if detail.startswith("SCAN") and not NO_TABLE.match(detail)] == [], (text, plan)
+        assert [detail for detail in plan if "AUTOMATIC" in detail] == [], (text, plan)
+        if "OVER (ORDER BY seq)" not in text:  # adds up at most a page of numbers
+            assert [detail for detail in plan if "TEMP B-TREE" in detail] == [], (text, plan)
