@@ -40,7 +40,7 @@ FULLY_COVERED = ("core/*", "engine.py", "store/*", "wire.py")
 def _uv_reaches_the_index() -> bool:
     """False if pip was told how to reach a package index and uv was not, for it does not read pip's configuration."""
     pip = [sys.executable, "-m", "pip", "config", "list"]
-    configured = subprocess.run(pip, capture_output=True, text=True, check=False).stdout
+    configured = subprocess.run(pip, capture_output=True, text=True, check=False).stdout  # noqa: S603
     names = {line.partition("=")[0].rpartition(".")[2] for line in configured.splitlines()}
     for theirs, ours in {
         "index-url": {"UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE"},
@@ -159,7 +159,5 @@ def lowest(session: nox.Session) -> None:
 def proofs(session: nox.Session) -> None:
     """Property tests and state machines with many more examples, and the proofs on a real server at their full scale."""
     session.install(_wheel(session), *_group("test"))
+    session.env["TRIO_CHAT_PROOF_SCALE"] = os.environ.get("TRIO_CHAT_PROOF_SCALE", "4")
     _pytest(session, "-m", "hypothesis or proof", "--hypothesis-profile=proofs")
-    if not session.posargs:
-        session.env.setdefault("TRIO_CHAT_PROOF_SCALE", os.environ.get("TRIO_CHAT_PROOF_SCALE", "4"))
-        _pytest(session, "-m", "", default=["tests/proofs"])

@@ -35,9 +35,14 @@ def test_there_are_so_many_places_and_they_are_given_back(kind: str) -> None:
 def test_addresses_are_counted_apart() -> None:
     """Else one address takes the places of all, or addresses that left are remembered for ever."""
     admission = Admission(SETTINGS)
-    with admission.address("192.0.2.1"), admission.address("192.0.2.1"), admission.address("192.0.2.2"):
-        with pytest.raises(TooMany), admission.address("192.0.2.1"):
-            raise AssertionError("let in")
+    with (
+        admission.address("192.0.2.1"),
+        admission.address("192.0.2.1"),
+        admission.address("192.0.2.2"),
+        pytest.raises(TooMany),
+        admission.address("192.0.2.1"),
+    ):
+        raise AssertionError("let in")
     assert not admission._addresses
 
 

@@ -106,8 +106,8 @@ class Chat:
     async def drain(self) -> None:
         """Stop taking connections, answer what was received, close all connections with 1001, and wait for that.
 
-        What has not gone within ``settings.drain_timeout`` seconds is cut off. May be called more than once. When cancelled, the
-        drain goes on by itself, without anybody waiting for it.
+        What has not gone within ``settings.drain_timeout`` seconds is cut off. May be called more than once. When
+        cancelled, the drain goes on by itself, without anybody waiting for it.
         """
         self._begin_drain()
         with trio.move_on_at(self._drain_by + _FAREWELLS):
@@ -159,8 +159,8 @@ async def open_chat(
 ) -> AsyncIterator[Chat]:
     """Run a chat for as long as the block lasts.
 
-    Leaving the block drains (`Chat.drain`), commits what was received, and closes the store; nothing of it outlives the block. A
-    block that is cancelled does the same in a hurry: a second for the farewells, five for the last commit.
+    Leaving the block drains (`Chat.drain`), commits what was received, and closes the store; nothing of it outlives the
+    block. A block that is cancelled does the same in a hurry: a second for the farewells, five for the last commit.
 
     Args:
         store: the path of an SQLite file, made if there is none, or a `Store`, which is entered and left here.
@@ -170,14 +170,12 @@ async def open_chat(
 
     Raises:
         ConfigurationError: the store cannot be served (`StoreLocked`, `SchemaMismatch`); the block was not entered.
-        BaseExceptionGroup: a task of the chat failed, which cancels the block. An exception of the block itself leaves as it is.
+        BaseExceptionGroup: a task of the chat failed, which cancels the block. An exception of the block itself leaves as
+        it is.
     """
     settings = settings or Settings()
     opened: AbstractAsyncContextManager[Store]
-    if isinstance(store, str | os.PathLike):
-        opened = SqliteStore(store, settings)
-    else:
-        opened = store
+    opened = SqliteStore(store, settings) if isinstance(store, str | os.PathLike) else store
     body: BaseException | None = None
     async with opened as entered:
         chat = Chat(entered, settings, clock=clock, memory_path=memory_path)

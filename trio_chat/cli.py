@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,11 +25,14 @@ from .errors import ConfigurationError
 from .model import Message, is_name
 from .serve import serve_tcp
 from .settings import Settings
+from .store import migration
+from .store.schema import Schema, bundled
 from .store.sqlite import SqliteStore
 
 __all__ = ["main"]
 
 _Error = TypeVar("_Error", bound=BaseException)
+_Result = TypeVar("_Result")
 
 _URL: Final = "ws://127.0.0.1:6662/ws"
 _ANSWER_SECONDS: Final = 10.0
@@ -90,14 +93,14 @@ def main() -> None:
 @click.option("--rate-limit", type=_Rate(), help="Sends a second per user, or off; 20 if nothing else is set.")
 @_config
 @click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
-def serve(  # noqa: PLR0913  (a parameter for each option, as click wants it)
+def serve(
     db: Path,
     host: str,
     port: int,
-    demo: bool,  # noqa: FBT001
+    demo: bool,
     rate_limit: float | str | None,
     config: Path | None,
-    check: bool,  # noqa: FBT001
+    check: bool,
 ) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends it at once."""
     if not demo:
@@ -140,9 +143,71 @@ def send(user: str, to: str, id_: str | None, url: str, text: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--count", type=click.IntRange(min=1), help="Leave after so many messages.")
 @click.option("--url", default=_URL, show_default=True)
-def listen(user: str, as_json: bool, count: int | None, url: str) -> None:  # noqa: FBT001
+def listen(user: str, as_json: bool, count: int | None, url: str) -> None:
     """Print the messages to an ID as they come, and acknowledge them."""
     _run(_listen(_with_query(url, user=user, device="cli-listen"), user, as_json=as_json, count=count))
+
+
+@main.group()
+def migrate() -> None:
+    """Change the schema of a database file, step by step. Serving does so by itself; no server may be running."""
+
+
+_db = click.option("--db", type=click.Path(dir_okay=False, path_type=Path), default=Path("chat.db"), show_default=True,
+                   help="The SQLite file.")  # fmt: skip
+_steps = click.option("--steps", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                      help="Another folder of numbered steps than the one that belongs to this version.")  # fmt: skip
+
+
+@migrate.command()
+@_db
+@_steps
+def status(db: Path, steps: Path | None) -> None:
+    """List the steps and say which of them the file has. Changes nothing."""
+    for name, applied in _plainly(lambda: migration.status(db, _schema(steps))):
+        click.echo(f"{'applied' if applied else 'pending'}  {name}")
+
+
+@migrate.command()
+@_db
+@_steps
+def up(db: Path, steps: Path | None) -> None:
+    """Apply the steps that the file lacks, after copying it if it holds anything."""
+    if not _plainly(lambda: migration.up(db, _say, _schema(steps))):
+        click.echo("nothing to do", err=True)
+
+
+@migrate.command()
+@_db
+@_steps
+@click.option("--to", metavar="STEP", help="Undo everything after this step.")
+def down(db: Path, steps: Path | None, to: str | None) -> None:
+    """Undo the newest step, after copying the file. What an older schema cannot hold is in the copy only."""
+    if not _plainly(lambda: migration.down(db, _say, to, _schema(steps))):
+        click.echo("nothing to do", err=True)
+
+
+@migrate.command()
+@click.argument("name")
+@_steps
+def create(name: str, steps: Path | None) -> None:
+    """Write an empty step NAME with the next number."""
+    click.echo(str(_plainly(lambda: migration.create(name, steps))))
+
+
+def _schema(folder: Path | None) -> Schema:
+    return bundled() if folder is None else Schema(folder)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _plainly(work: Callable[[], _Result]) -> _Result:
+    try:
+        return work()
+    except ConfigurationError as error:
+        raise _Failure(str(error), 1) from None
 
 
 def _configured(file: Path | None, **options: Any) -> Configuration:
@@ -188,7 +253,8 @@ def _first(group: BaseExceptionGroup[_Error]) -> _Error:
 
 async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_chat(SqliteStore(db, settings, check=check), settings=settings) as chat, trio.open_nursery() as nursery:
+        store = SqliteStore(db, settings, check=check)
+        async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
             listening = partial(serve_tcp, chat, port, host=host, authenticate=authenticators.demo)
             try:
                 listeners = await nursery.start(listening)

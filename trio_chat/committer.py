@@ -106,7 +106,7 @@ class Committer:
 
 
 class Loader:
-    """Reads the pages that connections behind are fed with. Each connection asks for one at a time, so the queue is bounded."""
+    """Reads the pages that feed connections which are behind. Each asks for one at a time, so the queue is bounded."""
 
     def __init__(self, store: Store, report: Callable[[Event], None]) -> None:
         self._store = store

@@ -53,7 +53,8 @@ def load(environ: Mapping[str, str], file: Path | None = None, **options: Any) -
     """The settings from `file`, overridden by `environ`, overridden by those of `options` that are not None.
 
     Raises:
-        ConfigurationError: the file cannot be read or is not TOML, it names a setting that does not exist, or a value is not one;
+        ConfigurationError: the file cannot be read or is not TOML, it names a setting that does not exist, or a value is
+        not one;
             one sentence says which and where.
     """
     values: dict[str, object] = {}

@@ -1,7 +1,7 @@
 """The registry: the one task that owns the core. It feeds it what happened and carries out what it wants.
 
-Nothing else touches that state, so there are no locks. It never awaits a socket, a disk, a hook or a provider: whatever takes time
-is handed to a task that reports back through the inbox.
+Nothing else touches that state, so there are no locks. It never awaits a socket, a disk, a hook or a provider: whatever
+takes time is handed to a task that reports back through the inbox.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class SessionPort(Protocol):
 class _Inbox:
     """What happened and was not yet taken in.
 
-    A list and an Event, and still bounded: a session has at most one batch of frames in it and reads no further until that is
-    taken, at most one page is loading for it, and one batch of the store's is in flight. Putting never blocks, so that an end can
-    be reported from a ``finally`` under cancellation.
+    A list and an Event, and still bounded: a session has at most one batch of frames in it and reads no further until that
+    is taken, at most one page is loading for it, and one batch of the store's is in flight. Putting never blocks, so that
+    an end can be reported from a ``finally`` under cancellation.
     """
 
     def __init__(self) -> None:

@@ -147,8 +147,8 @@ async def serve_listeners(
 ) -> None:
     """Serve connections from `listeners`, e.g. one for a unix socket, until the chat drains. Closes the listeners.
 
-    Returns when the chat is drained (`Chat.drain`) and every connection is gone. Cancelling stops accepting, lets the answers to
-    what was read and a close with 1001 go out for at most a second, then cuts off what is left.
+    Returns when the chat is drained (`Chat.drain`) and every connection is gone. Cancelling stops accepting, lets the
+    answers to what was read and a close with 1001 go out for at most a second, then cuts off what is left.
 
     Out of file descriptors, it pauses accepting and resumes; those who are connected do not notice.
     """
@@ -206,7 +206,9 @@ async def serve_tcp(
     trusted_proxies: Collection[str] = (),
     task_status: trio.TaskStatus[list[trio.abc.Listener[Any]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listen on a TCP port and serve the connections, until the chat drains. Start it in a nursery of yours::
+    """Listen on a TCP port and serve the connections, until the chat drains.
+
+    Start it in a nursery of yours::
 
         listeners = await nursery.start(partial(serve_tcp, chat, 6662, authenticate=authenticate))
 
@@ -219,6 +221,7 @@ async def serve_tcp(
         authenticate: an async function that takes the `Request` and returns an `Identity` or raises `Refused`.
         allowed_origins: origins of pages that may connect beside those of this host, exactly as browsers write them.
         trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
+        task_status: is given the listeners once they listen.
 
     Raises:
         OSError: the port cannot be listened on.

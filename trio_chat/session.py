@@ -94,11 +94,11 @@ class _Outbox:
 
 
 class Session:
-    """A reader and a writer for one connection. Lives as long as `run`; the other methods are the registry's and return at once.
+    """A reader and a writer for one connection. Lives as long as `run`; the other methods return at once.
 
-    The reader hands all frames of one read to the registry and reads again only when they are taken in, when the connection has
-    not too much uncommitted, and when its outbox is small: a connection is slowed by itself only. The writer takes all that waits
-    in the outbox and writes it at once.
+    The reader hands all frames of one read to the registry and reads again only when they are taken in, when the connection
+    has not too much uncommitted, and when its outbox is small: a connection is slowed by itself only. The writer takes all
+    that waits in the outbox and writes it at once.
     """
 
     def __init__(self, connection: ConnectionId, transport: Transport, settings: Settings) -> None:
@@ -195,7 +195,7 @@ class Session:
         return not self._paused and not self._handed_over and self._outbox.size < self._settings.outbox_bytes
 
     async def _read(self, chat: Chat) -> None:
-        """Read until the connection ends (then end the session) or reading is stopped (then leave the rest to the writer)."""
+        """Read until the connection ends, and then end the session; or until reading is stopped: the writer goes on."""
         text_bytes = self._settings.text_bytes
         put = chat.registry.put
         while True:

@@ -186,6 +186,12 @@ class CoreMachine(RuleBasedStateMachine):
     def page_arrives(self, data: st.DataObject) -> None:
         self.world.arrive(data.draw(st.sampled_from(sorted(self.world.loads))))
 
+    @precondition(lambda self: self.world.loads and self.world.batch is not None and self.world.results is None)
+    @rule(data=st.data())
+    def page_overtakes_the_news_of_a_commit(self, data: st.DataObject) -> None:
+        self.world.append()
+        self.page_arrives(data)
+
     @precondition(lambda self: self.world.loads and self.world.now > 1003)
     @rule(data=st.data())
     def page_fails(self, data: st.DataObject) -> None:

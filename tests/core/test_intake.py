@@ -189,8 +189,9 @@ def test_a_failed_batch_changes_nothing() -> None:
     world.tell()
     assert alice.errors == [ErrorCode.STORE_UNAVAILABLE]
     assert bob.entries == []
-    assert not world.loads
-    world.now += 1.0
+    assert {user.head for user in world.core._users.values()} == {0}
+    world.wait(1.0)
+    assert bob.entries == []
     alice.send("again", "bob")
     world.settle()
     assert bob.seqs == [1]

@@ -37,6 +37,7 @@ class Client:
         self.paused = True
         self.closed: effects.Close | None = None
         self.gone = False
+        self.draining = False
         self.awaiting: Counter[str] = Counter()
         """The sends that were not answered yet, by id."""
         self.spoken: list[str] = []
@@ -251,6 +252,7 @@ class World:
                 client.paused = True
             case effects.Resume():
                 assert client.paused
+                assert not client.draining, "read again while it is to be closed (D1)"
                 client.paused = False
             case effects.Close():
                 client.closed = effect
@@ -349,6 +351,8 @@ class World:
     def drain(self, *clients: Client, code: CloseCode = CloseCode.GOING_AWAY) -> None:
         """Shut down, as far as these clients are concerned, or altogether."""
         self.handle(events.Drain(frozenset(client.id for client in clients) if clients else None, code))
+        for client in clients or self.clients.values():
+            client.draining = True
 
 
 def replay(world: World, core: Core) -> None:

@@ -74,7 +74,7 @@ class AnswersFirst:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._memory.__aexit__(kind, error, trace)
+        await self._memory.__aexit__(kind, error, trace)  # noqa: ASYNC102  (returns at once)
 
     async def append(self, batch: Batch, now: int) -> Results:
         results = await self._memory.append(batch, now)

@@ -3,22 +3,23 @@
 How it is measured. Memory is the server's resident set, looked at twenty times a second. It counts from a *warm* server:
 25 MB of messages have gone through it to well-behaved recipients, so SQLite's page caches (16 MiB for the writer), the
 prepared statements and the allocator's arenas are as full as they get. Latency is that of innocent pairs in a process of
-their own, from the moment a message is due to the moment its recipient has it, in alternating stretches with and without the
-slow peers and otherwise the same traffic. The medians of the stretches are compared, so that one hiccup of the machine decides
-nothing.
+their own, from the moment a message is due to the moment its recipient has it, in alternating stretches with and without
+the slow peers and otherwise the same traffic. The medians of the stretches are compared, so that one hiccup of the machine
+decides nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import pytest
 import trio
 
-from .harness import Gauge, Innocents, Server, innocents, serving
+from .harness import Gauge, Innocents, Server, innocents, serving, until
 from .ledger import entries, words
 from .peers import PING, PONG, TEXT, Bill, Gone, connected, frame, send, text
 from .slow import deaf
@@ -177,6 +178,10 @@ async def flood(port: int, one: bytes) -> None:
             pass
 
 
+def _rid_of(server: Server, descriptors: int) -> bool:
+    return server.descriptors <= descriptors
+
+
 @pytest.mark.parametrize("kind", FLOODS)
 async def test_floods_cost_nobody_anything(kind: str, tmp_path: Path, scale: float, figures: Callable[[str], None]) -> None:
     """If this fails, a client that sends as fast as it can, and reads nothing, takes the server away from the others."""
@@ -188,7 +193,9 @@ async def test_floods_cost_nobody_anything(kind: str, tmp_path: Path, scale: flo
             await trio.sleep(0.5)
             warm = server.rss
             gauge = Gauge(server)
+            descriptors = server.descriptors
             for _ in range(stretches):
+                await until(partial(_rid_of, server, descriptors), "the flooder's connections are still there")
                 async with comparison.stretch(disturbed=False):
                     await trio.sleep(0.8)
                 async with comparison.stretch(disturbed=True):

@@ -18,7 +18,13 @@ from trio_chat.store.sqlite import SqliteStore
 
 from .conftest import draft
 
-NAMES = [step.name for step in schema.steps()]
+SCHEMA = schema.bundled()
+NAMES = SCHEMA.names
+
+
+def apply_all(database: Database) -> None:
+    for name in SCHEMA.check(database):
+        SCHEMA.apply(database, name)
 
 
 @pytest.fixture
@@ -33,32 +39,32 @@ def columns(database: Database) -> dict[str, list[str]]:
 
 def test_steps_are_applied_in_order(database: Database) -> None:
     """A server would start on a file without its tables, or apply a step twice."""
-    assert schema.applied(database) == []
-    assert schema.pending(database) == schema.check(database) == NAMES == sorted(NAMES)
-    schema.apply(database)
-    assert schema.applied(database) == NAMES
-    assert schema.pending(database) == schema.check(database) == []
-    schema.apply(database)
-    assert schema.applied(database) == NAMES
+    assert SCHEMA.applied(database) == []
+    assert SCHEMA.check(database) == NAMES == sorted(NAMES)
+    apply_all(database)
+    assert SCHEMA.applied(database) == NAMES
+    assert SCHEMA.check(database) == []
+    apply_all(database)
+    assert SCHEMA.applied(database) == NAMES
 
 
 def test_every_step_can_be_taken_back(database: Database) -> None:
     """A downgrade would find that the way down was never walked."""
-    schema.apply(database)
+    apply_all(database)
     before = columns(database)
     with database.atomic():
-        for step in reversed(schema.steps()):
+        for step in reversed(SCHEMA.steps):
             step.down(database)
     assert [*columns(database)] == ["_sqlite_migrations"]
     with database.atomic():
-        for step in schema.steps():
+        for step in SCHEMA.steps:
             step.up(database)
     assert columns(database) == before
 
 
 def test_every_column_says_what_it_is_for(database: Database) -> None:
     """Whoever opens the file with a shell would have to guess."""
-    schema.apply(database)
+    apply_all(database)
     tables = database.query("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '%sqlite%'")
     for table in tables:
         for column in database[table["name"]].columns:
@@ -72,7 +78,7 @@ def test_two_files_are_two_histories(tmp_path: Path) -> None:
     rows = set()
     for name in ("one.db", "two.db"):
         with closing(sqlite3.connect(tmp_path / name, isolation_level=None)) as connection:
-            schema.apply(schema.wrap(connection))
+            apply_all(schema.wrap(connection))
             epoch, key = connection.execute("SELECT epoch, digest_key FROM store").fetchone()
             assert len(epoch) == 16
             assert len(key) == 32

@@ -214,8 +214,8 @@ async def test_a_newer_schema_is_refused_untouched(path: Path, wal: bool) -> Non
 async def test_steps_out_of_order_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file whose history is not this code's would be served as if it were."""
     await fill(path)
-    first = schema.steps()[0]
-    monkeypatch.setattr(schema, "steps", lambda: (first._replace(name="m0000_before"), first))
+    known = schema.bundled()
+    monkeypatch.setattr(known, "steps", (known.steps[0]._replace(name="m0000_before"), *known.steps))
     with pytest.raises(SchemaMismatch, match="out of order"):
         await SqliteStore(path).__aenter__()
 

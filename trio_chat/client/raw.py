@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, cast
+from urllib.parse import urlsplit, urlunsplit
 
+import h11
 import trio
 import trio_websocket
+import wsproto.utilities
 
 from .. import wire
 from ..errors import ChatError, CloseCode
 
-__all__ = ["ClosedByServer", "NotConnected", "RawClient", "open_raw_client", "wrap_stream"]
+__all__ = ["ClosedByServer", "NotConnected", "RawClient", "open_background", "open_raw_client", "wrap_stream"]
 
+_LAST_WORDS: Final = 0.1
+"""Seconds for what came before the end of a stream to be understood."""
 _MESSAGE_BYTES: Final = 1024 * 1024  # a server frame is 64 KiB, unless a single entry is larger
 
 
@@ -75,6 +80,33 @@ class RawClient:
 
 
 @asynccontextmanager
+async def open_background() -> AsyncIterator[trio.Nursery]:
+    """A nursery for what serves the block: it is cancelled at the end, and what the block raises leaves as it is."""
+    body: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException as error:
+                body = error
+                raise
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if body is None or not _leaves(group) <= _leaves(body):
+            raise
+    if body is not None:
+        raise body
+
+
+def _leaves(error: BaseException) -> set[int]:
+    """The exceptions in a group, however deep: a nursery makes the groups anew, but not what is in them."""
+    if isinstance(error, BaseExceptionGroup):
+        return {leaf for inner in error.exceptions for leaf in _leaves(inner)}
+    return {id(error)}
+
+
+@asynccontextmanager
 async def open_raw_client(url: str, *, timeout: float = 10.0) -> AsyncIterator[RawClient]:
     """A connection to the server at `url` (``ws://…/ws?user=alice``), closed when the block is left.
 
@@ -85,63 +117,108 @@ async def open_raw_client(url: str, *, timeout: float = 10.0) -> AsyncIterator[R
     Raises:
         NotConnected: there is no server, it refused, or it took too long.
     """
-    async with AsyncExitStack() as stack:
+    async with open_background() as nursery:
+        stream: trio.abc.Stream | None = None
         try:
-            connection = await stack.enter_async_context(
-                trio_websocket.open_websocket_url(
-                    url,
-                    subprotocols=[wire.SUBPROTOCOL],
-                    max_message_size=_MESSAGE_BYTES,
-                    connect_timeout=timeout,
-                    disconnect_timeout=timeout,
-                )
-            )
-        except trio_websocket.ConnectionRejected as rejected:
-            raise _rejected(rejected) from None
-        except (trio_websocket.HandshakeError, OSError, ValueError) as error:
-            raise NotConnected(str(error) or type(error).__name__) from error
-        yield RawClient(connection)
+            try:
+                with trio.fail_after(timeout):
+                    stream = await _connect(url)
+                    client = await wrap_stream(nursery, stream, url)
+            except trio.TooSlowError:
+                raise NotConnected(f"no answer within {timeout:g} s") from None
+            except (OSError, ValueError) as error:
+                raise NotConnected(str(error) or type(error).__name__) from error
+            yield client
+            with trio.move_on_after(timeout):
+                await client.aclose()
+        finally:
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
 
 
-async def wrap_stream(nursery: trio.Nursery, stream: trio.abc.Stream, resource: str) -> RawClient:
-    """A client over a stream that leads to a server; its reader runs in `nursery`.
+async def _connect(url: str) -> trio.abc.Stream:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise NotConnected(f"{url} is not the URL of a WebSocket")
+    if parts.scheme == "ws":
+        return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+    return await trio.open_ssl_over_tcp_stream(parts.hostname, parts.port or 443, https_compatible=True)
+
+
+async def wrap_stream(nursery: trio.Nursery, stream: trio.abc.Stream, url: str) -> RawClient:
+    """A client over a stream that leads to the server at `url`; its reader runs in `nursery`.
 
     Raises:
         NotConnected: the server refused.
     """
-    connection: trio_websocket.WebSocketConnection = await nursery.start(_run_client, stream, resource)
+    connection: trio_websocket.WebSocketConnection = await nursery.start(_run_client, _Watched(stream), url)
     return RawClient(connection)
 
 
+class _Watched(trio.abc.Stream):
+    """Tells when nothing more comes: trio-websocket goes on waiting to be let in."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.ended = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            if not data:
+                self.ended.set()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 async def _run_client(
-    stream: trio.abc.Stream,
-    resource: str,
-    *,
-    task_status: trio.TaskStatus[trio_websocket.WebSocketConnection],
+    stream: _Watched, url: str, *, task_status: trio.TaskStatus[trio_websocket.WebSocketConnection]
 ) -> None:
-    failure: NotConnected | None = None
+    parts = urlsplit(url)
+    refusal: NotConnected | None = NotConnected("the server hung up")
     try:
-        async with trio.open_nursery() as reader:  # a refusal is raised in the reader and must not end everything else
-            connection = await trio_websocket.wrap_client_stream(
-                reader,
-                cast("trio.SocketStream", stream),  # any stream will do, whatever the annotation says
-                "localhost",
-                resource,
-                subprotocols=[wire.SUBPROTOCOL],
-                max_message_size=_MESSAGE_BYTES,
-            )
+        async with trio.open_nursery() as reading:  # a refusal is raised in there, and must not end everything else
+            async with trio.open_nursery() as opening:
+                opening.start_soon(_give_up, stream, reading.cancel_scope)
+                connection = await trio_websocket.wrap_client_stream(
+                    reading,
+                    cast("trio.SocketStream", stream),  # any stream will do, whatever the annotation says
+                    parts.netloc.rpartition("@")[2] or "localhost",
+                    urlunsplit(("", "", parts.path or "/", parts.query, "")),
+                    subprotocols=[wire.SUBPROTOCOL],
+                    max_message_size=_MESSAGE_BYTES,
+                )
+                opening.cancel_scope.cancel()
+            refusal = None
             task_status.started(connection)
     except* trio_websocket.ConnectionRejected as group:
-        rejected = group.exceptions[0]
-        assert isinstance(rejected, trio_websocket.ConnectionRejected)
-        failure = _rejected(rejected)
-    except* trio_websocket.HandshakeError as group:
-        failure = NotConnected(str(group.exceptions[0]))
-    if failure is not None:
-        raise failure
+        refusal = _rejected(group)
+    except* (trio_websocket.HandshakeError, h11.ProtocolError, wsproto.utilities.ProtocolError):
+        refusal = NotConnected("it does not answer as a WebSocket server does")
+    if refusal is not None:
+        raise refusal
 
 
-def _rejected(rejected: trio_websocket.ConnectionRejected) -> NotConnected:
+async def _give_up(stream: _Watched, reading: trio.CancelScope) -> None:
+    await stream.ended.wait()
+    await trio.sleep(_LAST_WORDS)
+    reading.cancel()
+
+
+def _rejected(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> NotConnected:
+    rejected = group.exceptions[0]
+    while isinstance(rejected, BaseExceptionGroup):
+        rejected = rejected.exceptions[0]
     body = (rejected.body or b"").decode(errors="replace").strip()
     return NotConnected(f"HTTP status {rejected.status_code}: {body}", rejected.status_code)
 

@@ -6,6 +6,7 @@ Each step is one transaction together with the record of it: a kill at any momen
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import sqlite3
@@ -51,6 +52,7 @@ def status(path: Path, steps: schema.Schema | None = None) -> list[tuple[str, bo
         ConfigurationError: the file is not a chat's database, or its schema is newer than this code.
     """
     known = steps or schema.bundled()
+    path = path.resolve()
     with _told_plainly(path):
         looking = connection.look(path) if connection.size_of(path) else None
         if looking is None:
@@ -69,6 +71,7 @@ def up(path: Path, report: Report, steps: schema.Schema | None = None) -> list[s
         ConfigurationError: as `status`; or another process holds the file.
     """
     known = steps or schema.bundled()
+    path = path.resolve()
     with _opened(path, known) as writer:
         return migrate(writer, path, known, report)
 
@@ -92,6 +95,7 @@ def down(path: Path, report: Report, to: str | None = None, steps: schema.Schema
         ConfigurationError: as `up`; or the file does not have the step `to`, or none at all.
     """
     known = steps or schema.bundled()
+    path = path.resolve()
     if not connection.size_of(path):
         raise ConfigurationError(f"{path}: there is no step to undo")
     with _opened(path, known) as writer:
@@ -142,7 +146,6 @@ def _told_plainly(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(path: Path, known: schema.Schema) -> Iterator[sqlite3.Connection]:
     """The file, locked against servers, checked before anything is written."""
-    path = path.resolve()
     with _told_plainly(path):
         lock = FileLock(path)
         unclean = lock.unclean
@@ -160,8 +163,9 @@ def _opened(path: Path, known: schema.Schema) -> Iterator[sqlite3.Connection]:
 
 def _back_up(writer: sqlite3.Connection, path: Path, report: Report) -> Path:
     """A copy of the file as it is now, beside it; complete and on disk, or not there under its name."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    copy = path.with_name(f"{path.name}.before-migration-{stamp}")
+    name = f"{path.name}.before-migration-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    copy = next(copy for copy in map(path.with_name, names) if not copy.exists())
     partial = copy.with_name(f"{copy.name}.partial")
     partial.unlink(missing_ok=True)
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -172,15 +176,19 @@ def _back_up(writer: sqlite3.Connection, path: Path, report: Report) -> Path:
             pages=_BACKUP_PAGES,
             progress=lambda _, left, total: ticker(f"copying to {copy.name}: {100 * (total - left) // max(total, 1)} %"),
         )
-    for name in (partial, partial.parent):
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    _sync(partial)
     partial.rename(copy)
+    _sync(copy.parent)  # the name, too, is on disk then
     report(f"copied the database to {copy.name}")
     return copy
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Ticker:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import runpy
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlite_utils import Database, Migrations
 
-from ..errors import SchemaMismatch
+from ..errors import ConfigurationError, SchemaMismatch
 
-__all__ = ["Step", "applied", "apply", "check", "folder", "pending", "steps"]
+__all__ = ["Schema", "Step", "bundled", "folder", "wrap"]
 
 
 class Step(NamedTuple):
@@ -31,61 +32,87 @@ def folder() -> Path:
     return inside if inside.is_dir() else package.parent / "migrations"
 
 
+class Schema:
+    """The numbered steps of a folder, on sqlite-utils' `Migrations`, which keeps the record of those a file has.
+
+    Raises:
+        ConfigurationError: the folder holds no steps.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            found = runpy.run_path(str(folder / "migrations.py"))
+        except FileNotFoundError:
+            raise ConfigurationError(f"{folder} holds no migrations") from None
+        self._migrations: Migrations = found["migrations"]
+        self.steps = tuple(Step(name, step["up"], step["down"]) for name, step in found["steps"].items())
+        """All steps, the first one first."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all steps."""
+        return [step.name for step in self.steps]
+
+    def applied(self, db: Database) -> list[str]:
+        """The names of the steps this database has, in the order in which they were applied. Writes nothing."""
+        return [step.name for step in self._migrations.applied(db)]
+
+    def check(self, db: Database) -> list[str]:
+        """Make sure this code can serve the database, or can after applying the steps that are returned. Writes nothing.
+
+        Raises:
+            SchemaMismatch: the database has a step this code does not know, or holds something else altogether.
+        """
+        had, known = self.applied(db), self.names
+        if had != known[: len(had)]:
+            unknown = [name for name in had if name not in known]
+            raise SchemaMismatch(
+                f"this database has the schema step {unknown[-1]}, made by a newer version: install that one or a later one"
+                if unknown
+                else "the schema steps of this database are out of order: restore a backup"
+            )
+        if not had and any(name for name in db.table_names() if name != Migrations.migrations_table):
+            raise SchemaMismatch("this database holds something else: name a file of its own for the chat")
+        return known[len(had) :]
+
+    def apply(self, db: Database, name: str) -> None:
+        """Apply the step `name`, the next one, in one transaction with the record of it.
+
+        Raises:
+            sqlite3.Error: nothing was changed.
+        """
+        later = self.names[self.names.index(name) + 1 :]
+        # sqlite-utils begins deferred and makes its own table outside of any transaction; inside of ours it uses savepoints.
+        with _transaction(db.conn):
+            self._migrations.apply(db, stop_before=later)
+
+    def undo(self, db: Database, name: str) -> None:
+        """Undo the step `name`, the newest one applied, and forget that it was, in one transaction.
+
+        Raises:
+            sqlite3.Error: nothing was changed.
+        """
+        with _transaction(db.conn):
+            self.steps[self.names.index(name)].down(db)
+            record = db.table(Migrations.migrations_table)
+            record.delete_where("migration_set = ? AND name = ?", [self._migrations.name, name])
+
+
 @functools.cache
-def _load() -> tuple[Migrations, tuple[Step, ...]]:
-    found = runpy.run_path(str(folder() / "migrations.py"))
-    return found["migrations"], tuple(Step(name, step["up"], step["down"]) for name, step in found["steps"].items())
+def bundled() -> Schema:
+    """The steps that belong to this code."""
+    return Schema(folder())
 
 
-def steps() -> tuple[Step, ...]:
-    """All steps this code knows, the first one first."""
-    return _load()[1]
-
-
-def applied(db: Database) -> list[str]:
-    """The names of the steps this database has, in the order in which they were applied. Writes nothing."""
-    return [step.name for step in _load()[0].applied(db)]
-
-
-def pending(db: Database) -> list[str]:
-    """The names of the steps this database lacks, in order. Writes nothing."""
-    return [step.name for step in _load()[0].pending(db)]
-
-
-def check(db: Database) -> list[str]:
-    """Make sure this code can serve the database, or can after applying the steps that are returned. Writes nothing.
-
-    Raises:
-        SchemaMismatch: the database has a step this code does not know, or holds something else altogether.
-    """
-    had = applied(db)
-    known = [step.name for step in steps()]
-    if had != known[: len(had)]:
-        unknown = [name for name in had if name not in known]
-        raise SchemaMismatch(
-            f"this database has the schema step {unknown[-1]}, made by a newer version: install that version or a later one"
-            if unknown
-            else "the schema steps of this database are out of order: restore a backup"
-        )
-    if not had and any(name for name in db.table_names() if name != Migrations.migrations_table):
-        raise SchemaMismatch("this database holds something else: name a file of its own for the chat")
-    return known[len(had) :]
-
-
-def apply(db: Database) -> None:
-    """Apply the pending steps in one transaction: the database has the old schema or the new one, never one between.
-
-    Raises:
-        sqlite3.Error: nothing was changed.
-    """
-    # sqlite-utils begins deferred and makes its own table outside of any transaction; inside of ours it uses savepoints.
-    db.conn.execute("BEGIN IMMEDIATE")
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        _load()[0].apply(db)
-        db.conn.execute("COMMIT")
+        yield
+        connection.execute("COMMIT")
     except BaseException:
-        if db.conn.in_transaction:
-            db.conn.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -20,10 +21,13 @@ from . import connection, schema
 from .checkup import Checkup, quick_check
 from .faults import Health, translate
 from .lock import FileLock
+from .migration import migrate
 from .pages import read_pages
 from .writer import Writer
 
 __all__ = ["SqliteStore"]
+
+_log = logging.getLogger("trio_chat.store")
 
 READERS = 2
 """Read-only connections: one more than one, so that a slow query does not hold up the pages of everybody."""
@@ -141,9 +145,7 @@ class _OpenFile:
             connection.create(self.path)
             writer = connection.write(self.path)
             undo.callback(writer.close)
-            database = schema.wrap(writer)
-            if schema.check(database):
-                schema.apply(database)
+            migrate(writer, self.path, schema.bundled(), _log.info)
             self._probe(writer)
             self.writer = Writer(writer, self.path, settings, self.health)
             self.readers = []
@@ -163,7 +165,7 @@ class _OpenFile:
         if looking is None:
             return False
         with contextlib.closing(looking):
-            schema.check(schema.wrap(looking))
+            schema.bundled().check(schema.wrap(looking))
             finding = quick_check(looking) if check else None
         if finding is not None:
             raise ConfigurationError(f"{self.path}: it is damaged ({finding}): restore a backup")

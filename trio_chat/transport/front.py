@@ -132,7 +132,7 @@ class FrontDoor:
         return Admitted(identity, trailing_data, log, after, send_only)
 
     async def _identify(self, request: Request) -> Identity:
-        """Ask the application who this is. A hook that fails, hangs or answers nonsense refuses this request and no other."""
+        """Ask the application who this is. A hook that fails, hangs or talks nonsense refuses this request and no other."""
         outcome: object = HttpError(503, "authentication took too long")
         end = trio.current_effective_deadline() - _LAST_WORD
         with trio.move_on_at(min(end, trio.current_time() + self._settings.hook_timeout)):

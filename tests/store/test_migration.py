@@ -1,0 +1,191 @@
+"""Taking a file from one schema to another and back: with a second step, as a later version would have it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from trio_chat.core.batch import Batch, PageRequest
+from trio_chat.errors import ConfigurationError, SchemaMismatch, StoreLocked
+from trio_chat.store import migration, schema
+from trio_chat.store.lock import FileLock
+from trio_chat.store.sqlite import SqliteStore
+
+from .conftest import draft
+
+SECOND = """
+def up(db):
+    db.execute("ALTER TABLE messages ADD COLUMN topic TEXT")
+    db.execute("UPDATE messages SET topic = 'none'")
+    db.execute("CREATE INDEX messages_by_topic ON messages (topic)")
+    {fault}
+
+
+def down(db):
+    db.execute("DROP INDEX messages_by_topic")
+    db.execute("ALTER TABLE messages DROP COLUMN topic")
+"""
+THIRD = "def up(db):\n    db.execute('CREATE TABLE extra (a)')\n\n\ndef down(db):\n    db.execute('DROP TABLE extra')\n"
+FIRST = schema.bundled().names[0]
+
+
+def steps_in(folder: Path, fault: str = "") -> schema.Schema:
+    """The bundled steps and two more."""
+    shutil.copytree(schema.folder(), folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    (folder / "m0002_topic.py").write_text(SECOND.format(fault=fault))
+    (folder / "m0003_extra.py").write_text(THIRD)
+    return schema.Schema(folder)
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> schema.Schema:
+    return steps_in(tmp_path / "steps")
+
+
+async def fill(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        await store.append(Batch(drafts=tuple(draft("alice", "bob", str(n)) for n in range(50))), 1000)
+
+
+def columns(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return [row[1] for row in database.execute("PRAGMA table_info(messages)")]
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def copies(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}.before-migration-*"))
+
+
+async def test_up_and_down_keep_the_messages(path: Path, newer: schema.Schema) -> None:
+    """An upgrade, or the way back from it, would cost messages; or the second run would change something."""
+    await fill(path)
+    said: list[str] = []
+    assert migration.up(path, said.append, newer) == newer.names[1:]
+    assert any("m0002_topic: done" in line for line in said)
+    assert "topic" in columns(path)
+    before = content(path)
+    assert migration.up(path, said.append, newer) == []
+    assert content(path) == before
+    assert migration.down(path, said.append, steps=newer) == ["m0003_extra"]
+    assert migration.status(path, newer) == [(FIRST, True), ("m0002_topic", True), ("m0003_extra", False)]
+    assert migration.up(path, said.append, newer) == ["m0003_extra"]
+    assert migration.down(path, said.append, FIRST, newer) == ["m0003_extra", "m0002_topic"]
+    assert migration.down(path, said.append, FIRST, newer) == []
+    assert "topic" not in columns(path)
+    async with SqliteStore(path) as store:
+        (page,) = await store.pages([PageRequest("bob", 0, 100, 10**6)])
+    assert [message.id for message in page.messages] == [str(n) for n in range(50)]
+
+
+async def test_a_file_with_messages_is_copied_first(path: Path, newer: schema.Schema) -> None:
+    """A step that goes wrong would leave nothing to go back to, or the copy could be read by everybody."""
+    await fill(path)
+    migration.up(path, lambda line: None, newer)
+    migration.down(path, lambda line: None, FIRST, newer)
+    first, second = copies(path)
+    assert first != second
+    assert first.stat().st_mode & 0o777 == 0o600
+    assert "topic" not in columns(first)
+    assert "topic" in columns(second)
+    async with SqliteStore(first) as store:
+        (page,) = await store.pages([PageRequest("alice", 0, 100, 10**6)])
+    assert len(page.messages) == 50
+
+
+def test_an_empty_file_needs_no_copy(path: Path, newer: schema.Schema) -> None:
+    """Every first start would leave a useless file behind."""
+    assert migration.status(path, newer) == [(name, False) for name in newer.names]
+    assert not path.exists()
+    assert migration.up(path, lambda line: None, newer) == newer.names
+    assert copies(path) == []
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_step_that_fails_changes_nothing(path: Path, tmp_path: Path) -> None:
+    """A file would be left between two schemas, which no version of the code can serve (failures 9)."""
+    await fill(path)
+    broken = steps_in(tmp_path / "broken", fault="db.execute('no such statement')")
+    with pytest.raises(ConfigurationError, match="nothing of the step under way was kept"):
+        migration.up(path, lambda line: None, broken)
+    assert migration.status(path) == [(FIRST, True)]
+    assert "topic" not in columns(path)
+
+
+async def test_a_newer_file_is_refused_untouched(path: Path, newer: schema.Schema) -> None:
+    """An older version would work on tables it does not know (failures 8)."""
+    await fill(path)
+    migration.up(path, lambda line: None, newer)
+    before = content(path)
+    with pytest.raises(SchemaMismatch, match="m0003_extra"):
+        migration.up(path, lambda line: None)
+    with pytest.raises(SchemaMismatch, match="m0003_extra"):
+        migration.down(path, lambda line: None)
+    with pytest.raises(SchemaMismatch, match="m0003_extra"):
+        migration.status(path)
+    assert content(path) == before
+
+
+def test_a_served_file_is_not_migrated(path: Path, newer: schema.Schema) -> None:
+    """The schema would change under a running server."""
+    migration.up(path, lambda line: None)
+    lock = FileLock(path)
+    try:
+        with pytest.raises(StoreLocked, match=str(os.getpid())):
+            migration.up(path, lambda line: None, newer)
+    finally:
+        lock.release(clean=True)
+
+
+def test_there_must_be_something_to_undo(path: Path, newer: schema.Schema) -> None:
+    """A typing mistake would undo the wrong step, or make a file."""
+    with pytest.raises(ConfigurationError, match="no step to undo"):
+        migration.down(path, lambda line: None)
+    assert not path.exists()
+    migration.up(path, lambda line: None)
+    with pytest.raises(ConfigurationError, match="does not have the step m0002_topic"):
+        migration.down(path, lambda line: None, "m0002_topic", newer)
+    assert migration.down(path, lambda line: None) == [FIRST]
+    with pytest.raises(ConfigurationError, match="no step to undo"):
+        migration.down(path, lambda line: None)
+
+
+def test_a_path_that_cannot_be_opened_is_said_plainly(tmp_path: Path) -> None:
+    """The operator would see a traceback."""
+    with pytest.raises(ConfigurationError, match="No such file or directory"):
+        migration.up(tmp_path / "missing" / "chat.db", lambda line: None)
+
+
+def test_steps_are_created_in_order(tmp_path: Path) -> None:
+    """Two steps would have one number, or a new one would not be found."""
+    folder = tmp_path / "steps"
+    shutil.copytree(schema.folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    assert migration.create("add_topic", folder).name == "m0002_add_topic.py"
+    assert migration.create("add_more", folder).name == "m0003_add_more.py"
+    assert schema.Schema(folder).names == [FIRST, "m0002_add_topic", "m0003_add_more"]
+    with pytest.raises(ConfigurationError, match="lower-case"):
+        migration.create("Add topic", folder)
+    with pytest.raises(ConfigurationError, match="No such file"):
+        migration.create("x", tmp_path / "missing")
+    with pytest.raises(ConfigurationError, match="holds no migrations"):
+        schema.Schema(tmp_path)
+
+
+async def test_what_takes_long_is_reported(path: Path, newer: schema.Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could tell a long migration from a hanging one."""
+    await fill(path)
+    monkeypatch.setattr(migration, "_INSTRUCTIONS", 50)
+    monkeypatch.setattr(migration, "_BACKUP_PAGES", 2)
+    monkeypatch.setattr(migration, "_EVERY", 0.0)
+    said: list[str] = []
+    migration.up(path, said.append, newer)
+    assert any(line.startswith("copying") and line.endswith("%") for line in said)
+    assert sum(line.startswith("applying m0002_topic: ") for line in said) > 2
