@@ -241,7 +241,9 @@ def test_says_what_is_wrong_in_words() -> None:
 
 def test_refuses_binary() -> None:
     """Else a binary message has another code than its kin."""
-    assert wire.binary_refused().code is ErrorCode.BAD_FRAME
+    with pytest.raises(InvalidFrame, match="binary") as refused:
+        wire.decode(None, text_bytes=100)
+    assert refused.value.code is ErrorCode.BAD_FRAME
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))

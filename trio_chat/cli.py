@@ -22,7 +22,7 @@ from .chat import open_chat
 from .client.raw import ClosedByServer, NotConnected, open_raw_client
 from .configuration import Configuration, load
 from .errors import ConfigurationError
-from .model import Message, is_name
+from .model import ID_LENGTH, USER_LENGTH, Message, is_name
 from .serve import serve_tcp
 from .settings import Settings
 from .store import migration
@@ -36,6 +36,7 @@ _Result = TypeVar("_Result")
 
 _URL: Final = "ws://127.0.0.1:6662/ws"
 _ANSWER_SECONDS: Final = 10.0
+_JOINERS: Final = "\u200c\u200d"  # in words of some languages, and in emoji; they steer nothing
 
 
 class _Failure(click.ClickException):
@@ -67,10 +68,28 @@ class _Rate(click.ParamType[float | str]):
 
 class _User(click.ParamType[str]):
     name = "ID"
+    length = USER_LENGTH
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not is_name(value):
-            self.fail("an ID is 1 to 128 characters without control characters", param, ctx)
+        if not is_name(value, self.length):
+            self.fail(f"an ID is 1 to {self.length} characters without control characters", param, ctx)
+        return str(value)
+
+
+class _Id(_User):
+    length = ID_LENGTH
+
+
+class _Text(click.ParamType[str]):
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            self.fail("the text is not UTF-8", param, ctx)
+        if not value or "\0" in value:
+            self.fail("there is no text" if not value else "the text holds a NUL character", param, ctx)
         return str(value)
 
 
@@ -130,9 +149,9 @@ def settings(config: Path | None) -> None:
 @main.command()
 @click.option("--as", "user", type=_User(), required=True, help="Who sends.")
 @click.option("--to", type=_User(), required=True, help="Who is to have it.")
-@click.option("--id", "id_", help="The message's id, to send it again without doubling it; a UUID if not given.")
+@click.option("--id", "id_", type=_Id(), help="The message's id, to send it again without doubling it; a UUID if not given.")
 @click.option("--url", default=_URL, show_default=True)
-@click.argument("text")
+@click.argument("text", type=_Text())
 def send(user: str, to: str, id_: str | None, url: str, text: str) -> None:
     """Send TEXT, and print the position in the log at which it is stored."""
     _run(_send(_with_query(url, user=user, device="cli-send", window="0"), to, text, id_ or str(uuid.uuid4())))
@@ -230,9 +249,9 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     except* ConfigurationError as group:
         failure = _Failure(str(_first(group)), 1)
     except* NotConnected as group:
-        failure = _Failure(f"the server was not reached: {_first(group)}", 3)
+        failure = _Failure(_visible(f"the server was not reached: {_first(group)}"), 3)
     except* ClosedByServer as group:
-        failure = _Failure(f"the server ended the connection: {_first(group)}", 3)
+        failure = _Failure(_visible(f"the server ended the connection: {_first(group)}"), 3)
     except* KeyboardInterrupt:
         interrupted = True  # what is raised in here would end up in a group
     except* BrokenPipeError:
@@ -251,7 +270,13 @@ def _first(group: BaseExceptionGroup[_Error]) -> _Error:
     return error
 
 
+_SWITCH_SECONDS: Final = 0.0005
+"""How long a thread may hold the interpreter while another waits for it. With Python's default of 5 ms, a loop that is busy
+makes every call of SQLite's that gives the interpreter up wait so long to get it back, and all messages with it."""
+
+
 async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool) -> None:
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         store = SqliteStore(db, settings, check=check)
         async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
@@ -272,15 +297,15 @@ async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: b
 
 async def _send(url: str, to: str, text: str, id: str) -> None:
     async with open_raw_client(url) as client:
-        await client.send(wire.Send(id=id, to=to, text=text))
         with trio.move_on_after(_ANSWER_SECONDS):
+            await client.send(wire.Send(id=id, to=to, text=text))
             while True:
                 frame = await client.receive()
                 if isinstance(frame, wire.Stored):
                     click.echo(str(frame.messages[0].seq))
                     return
                 if isinstance(frame, wire.Error):
-                    raise _Failure(f"refused with {frame.code}: {frame.message}", 1)
+                    raise _Failure(_visible(f"refused with {frame.code}: {frame.message}"), 1)
     raise _Failure(f"no answer; the message may be stored, so send it again with --id {id}", 3)
 
 
@@ -303,7 +328,8 @@ async def _listen(url: str, user: str, *, as_json: bool, count: int | None) -> N
 
 def _print(message: Message, *, as_json: bool) -> None:
     if as_json:
-        click.echo(wire.encode_entry(message))
+        line = wire.encode_entry(message).decode()
+        click.echo("".join(c if c.isprintable() else _json_escape(c) for c in line))
     else:
         click.echo(f"{_visible(message.sender)}: {_visible(message.text or '')}")
     sys.stdout.flush()
@@ -311,15 +337,24 @@ def _print(message: Message, *, as_json: bool) -> None:
 
 def _visible(text: str) -> str:
     """`text` with control characters shown and not obeyed: a message must not steer the reader's terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text)
+
+
+def _json_escape(character: str) -> str:
+    """As JSON writes any character (RFC 8259 §7), in halves if need be. It leaves C1 controls and the like as they are."""
+    halves = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{halves[n : n + 4]}" for n in range(0, len(halves), 4))
 
 
 def _with_query(url: str, **parameters: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise _Failure(f"the URL {url} is not one of a WebSocket: ws://host:port/ws", 2)
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
+            raise ValueError  # as for a bracket without its other half, or a port that is none
+    except ValueError:
+        raise _Failure(f"the URL {url} is not one of a WebSocket: ws://host:port/ws", 2) from None
     query = urlencode([*parse_qsl(parts.query), *parameters.items()])
-    return urlunsplit(parts._replace(path=parts.path if parts.path != "/" else "/ws", query=query))
+    return urlunsplit(parts._replace(path="/ws" if parts.path in ("", "/") else parts.path, query=query))
 
 
 def _is_loopback(host: str) -> bool:

@@ -182,7 +182,7 @@ class _Shelter:
     """
 
     def __init__(self) -> None:
-        self.scope = trio.CancelScope(shield=True)
+        self.scope = trio.CancelScope()
         self.leave = trio.Event()
         self.empty = trio.Event()
 
@@ -190,6 +190,8 @@ class _Shelter:
         with self.scope:
             async with trio.open_nursery() as connections:
                 task_status.started(connections)
+                await trio.lowlevel.checkpoint_if_cancelled()  # or `start`, cancelled, would wait for us for ever
+                self.scope.shield = True
                 await self.leave.wait()
         self.empty.set()
 

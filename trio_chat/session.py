@@ -196,7 +196,6 @@ class Session:
 
     async def _read(self, chat: Chat) -> None:
         """Read until the connection ends, and then end the session; or until reading is stopped: the writer goes on."""
-        text_bytes = self._settings.text_bytes
         put = chat.registry.put
         while True:
             while self._reading and not self._may_read():
@@ -211,7 +210,21 @@ class Session:
                 return
             if texts and self._reading:
                 self._handed_over = True
-                put(Received(self.connection, tuple([_decode(text, text_bytes) for text in texts])))
+                put(Received(self.connection, tuple(self._decoded(texts))))
+
+    def _decoded(self, texts: list[bytes | None]) -> list[wire.ClientFrame | InvalidFrame]:
+        """The frames of one read, up to the bad one for which the core closes the connection: a flood is not worth more."""
+        frames: list[wire.ClientFrame | InvalidFrame] = []
+        bad = 0
+        for text in texts:
+            try:
+                frames.append(wire.decode(text, text_bytes=self._settings.text_bytes))
+            except InvalidFrame as refusal:
+                frames.append(refusal)
+                bad += 1
+                if bad > self._settings.bad_frames:
+                    break
+        return frames
 
     async def _write(self, scope: trio.CancelScope, alive: MutableSet[ConnectionId]) -> None:
         try:
@@ -235,12 +248,3 @@ class Session:
         except ConnectionEnded as ended:
             _log.debug("connection %d: %s", self.connection, ended)
         scope.cancel()
-
-
-def _decode(text: bytes | None, text_bytes: int) -> wire.ClientFrame | InvalidFrame:
-    if text is None:
-        return wire.binary_refused()
-    try:
-        return wire.decode(text, text_bytes=text_bytes)
-    except InvalidFrame as refusal:
-        return refusal

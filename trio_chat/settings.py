@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     uncommitted: Annotated[int, _count("A connection with this many commands uncommitted is not read.")] = 256
     uncommitted_bytes: Annotated[int, _count("The same in bytes.")] = 128 * 1024
     outbox_bytes: Annotated[int, _count("A connection with this much unsent output is not read.")] = 64 * 1024
-    bad_frames: Annotated[int, _count("Bad frames a minute before a connection is closed with 4429.")] = 20
+    bad_frames: Annotated[int, _count("Bad frames a user may send in a minute; then the connection is closed with 4429.")] = 20
 
     # How much may be under way in all.
     batch: Annotated[int, _count("Messages per transaction: beyond some hundreds, sharing an fsync gains nothing.")] = 512
@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="Connections per client address; unlimited, for phones share addresses."),
     ] = None
+    user_connections: Annotated[int, _count("Connections of one user: its devices, and as many that only send.")] = 64
     devices: Annotated[int, _count("Devices the server remembers per user.")] = 32
     new_devices: Annotated[int, _count("New device names per user and hour.")] = 100
     mailbox: Annotated[int, _count("Undelivered messages per user; then its senders are told mailbox_full.")] = 100_000
@@ -68,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Sends a second per user, refilling the burst; None turns every bucket off."),
     ] = 20.0
     send_burst: Annotated[int, _count("Sends a user may make at once.")] = 100
+    frame_rate: Annotated[float, Meta(gt=0, description="Frames a second per user, of any kind; read no faster.")] = 5000.0
     retry_after: Annotated[float, Meta(ge=1, description="The pause asked for after a retryable refusal, at least.")] = 1.0
 
     # When silence is too long.

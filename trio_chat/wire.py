@@ -149,16 +149,18 @@ def _quotes(frame: type[Struct]) -> int:
 _QUOTES: Final = {frame: _quotes(frame) for frame in (Send, Ack, Typing, Ping)}
 
 
-def decode(payload: bytes, *, text_bytes: int) -> ClientFrame:
+def decode(payload: bytes | None, *, text_bytes: int) -> ClientFrame:
     """The frame a client sent as a text message.
 
     Args:
-        payload: the message's bytes; need not be UTF-8.
+        payload: the message's bytes; need not be UTF-8. None stands for a binary message, which is none of ours.
         text_bytes: the longest `Send.text`, in bytes of UTF-8.
 
     Raises:
         InvalidFrame: it is not a frame of version 1; has the ``code``, and the ``id`` or ``ref`` where one was readable.
     """
+    if payload is None:
+        raise InvalidFrame(ErrorCode.BAD_FRAME, "binary messages are not part of this protocol")
     try:
         frame = _decoder.decode(payload)
     except msgspec.DecodeError as error:
@@ -177,11 +179,6 @@ def decode(payload: bytes, *, text_bytes: int) -> ClientFrame:
         if len(frame.text) * 4 > text_bytes and len(frame.text.encode()) > text_bytes:
             raise InvalidFrame(ErrorCode.TOO_LARGE, f"text is over {text_bytes} bytes", id=frame.id)
     return frame
-
-
-def binary_refused() -> InvalidFrame:
-    """The refusal of a binary message."""
-    return InvalidFrame(ErrorCode.BAD_FRAME, "binary messages are not part of this protocol")
 
 
 def _repeats_a_key(payload: bytes) -> bool:

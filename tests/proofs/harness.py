@@ -192,7 +192,7 @@ async def innocents(server: Server, *, pairs: int = 4, pace: float = 0.02) -> As
 
 async def until(true: Callable[[], bool], otherwise: str) -> None:
     """Wait for something that can only be looked at, 20 seconds at most."""
-    with trio.move_on_after(20):
+    with trio.move_on_after(20):  # noqa: ASYNC912
         while not true():  # noqa: ASYNC110  (no event comes out of another process)
             await trio.sleep(0.05)
         return

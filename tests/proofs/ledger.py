@@ -64,7 +64,7 @@ class Talker:
         """Up to where it was given everything, and `_beyond` it on this connection."""
         self._beyond: set[int] = set()
 
-    async def talk(self, port: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def talk(self, port: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC128  (_talk does)
         """Connect, and talk until the connection is over. Started when the server has said welcome."""
         try:
             remembers = self._log and self._numbers.random() < 0.5

@@ -86,7 +86,7 @@ async def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, seed: int, figur
         nursery.start_soon(_write_for_ever, stream)
         await trio.sleep(2)
         server.terminate()
-        with trio.fail_after(5):  # until it drains; it waits for the one who does not read
+        with trio.fail_after(5):  # until it drains; it waits for the one who does not read  # noqa: ASYNC912
             for talker in talkers:
                 await talker.ended.wait()
         assert server.process.returncode is None

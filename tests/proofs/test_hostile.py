@@ -314,7 +314,7 @@ async def test_nonsense_is_refused_and_the_connection_stays(tmp_path: Path, figu
             await peer.write(frame(TEXT, nonsense))
         await peer.write(text({"type": "ping"}))
         heard: list[str] = []
-        with trio.fail_after(10):
+        with trio.fail_after(10):  # noqa: ASYNC912
             while "pong" not in heard:
                 heard += [answer.get("code", answer["type"]) for answer in await peer.read()]
         assert heard == ["welcome", *["bad_frame"] * len(NONSENSE), "pong"]
@@ -327,7 +327,7 @@ async def test_frames_that_came_with_the_handshake_are_not_lost(tmp_path: Path, 
         peer = await connect(server.port, "mallory", trailing=sends)
         async with peer.stream:
             stored: list[str] = []
-            with trio.fail_after(10):
+            with trio.fail_after(10):  # noqa: ASYNC912
                 while len(stored) < 20:
                     for answer in await peer.read():
                         stored += [item["id"] for item in answer.get("messages", [])]

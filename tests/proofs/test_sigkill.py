@@ -52,7 +52,7 @@ async def test_what_was_acknowledged_survives_sigkill(
             for talker in talkers:
                 talker.quiet = True
                 await nursery.start(talker.talk, server.port)
-            with trio.fail_after(20):
+            with trio.fail_after(20):  # noqa: ASYNC912
                 for talker in talkers:
                     await talker.answered.wait()
             nursery.cancel_scope.cancel()

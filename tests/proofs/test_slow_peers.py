@@ -78,7 +78,7 @@ async def catch_up(server: Server, user: str, count: int) -> list[str]:
     """Connect as the device that was slow, and take everything: the ids, in order."""
     ids: list[str] = []
     async with connected(server.port, user) as peer:
-        with trio.fail_after(60):
+        with trio.fail_after(60):  # noqa: ASYNC912
             while len(ids) < count:
                 for answer in await peer.read():
                     if answer["type"] == "messages":
@@ -128,7 +128,7 @@ async def warm_up(server: Server, megabytes: int = 25) -> float:
 async def test_slow_recipients_cost_nobody_anything(tmp_path: Path, scale: float, figures: Callable[[str], None]) -> None:
     """If this fails, a phone in a tunnel fills the server's memory, makes others wait, or misses messages afterwards."""
     stretches = 3
-    part = min(50_000, int(4_500 * scale)) // stretches
+    part = -(-min(50_000, int(4_500 * scale)) // stretches)
     good = [Feeder("feeder-good-0", "good-0"), Feeder("feeder-good-1", "good-1")]
     slow = [Feeder("feeder-silent", "silent"), Feeder("feeder-deaf", "deaf")]
     async with serving(tmp_path / "chat.db") as server, innocents(server, pairs=2) as bystanders:
@@ -169,7 +169,7 @@ FLOODS = {
 async def flood(port: int, one: bytes) -> None:
     """Send the same frame as fast as it goes, and read nothing; connect again whenever that ends."""
     many = one * (64 * 1024 // len(one))
-    while True:
+    while True:  # noqa: ASYNC913
         try:
             async with await deaf(port, "flooder") as stream:
                 while True:

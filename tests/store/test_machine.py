@@ -19,8 +19,9 @@ from trio_chat.store.base import Store
 
 from .conftest import Backend, Memory, Sqlite
 
-LIMITS = Settings(mailbox=6, mailbox_bytes=60, devices=2)
+LIMITS = Settings(mailbox=4, mailbox_bytes=40, devices=2)
 USERS = st.sampled_from("abcd")
+MOSTLY = st.sampled_from([True] * 7 + [False])
 DEVICES = st.sampled_from(["p", "q", "r"])
 MARKS = st.builds(Mark, user=USERS, device=DEVICES, seq=st.integers(-1, 12))
 DRAFTS = st.builds(
@@ -28,19 +29,19 @@ DRAFTS = st.builds(
     source=st.integers(1, 3),
     sender=USERS,
     recipient=USERS,
-    id=st.sampled_from("1234567"),
+    id=st.integers(1, 60).map(str),
     text=st.sampled_from(["", "x", "é" * 9]),
 )
 OPENINGS = st.tuples(
     USERS,
     DEVICES,
-    st.booleans(),  # names this log
-    st.none() | st.integers(-1, 12),  # after
-    st.frozensets(DEVICES),
-    st.booleans(),  # may be new
-    st.booleans(),  # send only
+    MOSTLY,  # names this log
+    st.integers(-1, 12) | st.none(),  # after
+    st.frozensets(DEVICES, max_size=2),  # connected
+    MOSTLY,  # may be new
+    MOSTLY.map(lambda usual: not usual),  # send only
 )
-CLOCK = st.integers(1000, 1005)
+CLOCK = st.integers(1000, 1200)
 
 
 class Model:
@@ -123,7 +124,20 @@ class Stores(RuleBasedStateMachine):
         assert answers[:2] == answers[2:]
         return results
 
-    @rule(marks=st.lists(MARKS, max_size=3), openings=st.lists(OPENINGS, max_size=3), drafts=st.lists(DRAFTS), now=CLOCK)
+    @rule(drafts=st.lists(DRAFTS, min_size=3, max_size=9), now=CLOCK)
+    def drafts(self, drafts: list[Draft], now: int) -> None:
+        self.batch([], [], drafts, now)
+
+    @rule(marks=st.lists(MARKS, max_size=3), openings=st.lists(OPENINGS, min_size=1, max_size=5), now=CLOCK)
+    def devices(self, marks: list[Mark], openings: list[tuple[Any, ...]], now: int) -> None:
+        self.batch(marks, openings, [], now)
+
+    @rule(
+        marks=st.lists(MARKS, max_size=3),
+        openings=st.lists(OPENINGS, max_size=5),
+        drafts=st.lists(DRAFTS, max_size=9),
+        now=CLOCK,
+    )
     def batch(self, marks: list[Mark], openings: list[tuple[Any, ...]], drafts: list[Draft], now: int) -> None:
         batches = []
         for names in self.names:

@@ -28,13 +28,24 @@ class Bucket:
         """Take a token and return 0.0, or take none and return the seconds until there will be one."""
         if self._rate is None:
             return 0.0
-        # A clock that steps back adds nothing; it must not take tokens away either.
-        self._tokens = min(self._size, self._tokens + max(0.0, now - self._updated) * self._rate)
-        self._updated = now
+        self._refill(self._rate, now)
         if self._tokens >= _WHOLE:
             self._tokens -= 1.0
             return 0.0
         return (1.0 - self._tokens) / self._rate
+
+    def spend(self, count: int, now: float) -> float:
+        """Take `count` tokens, those that are not there on credit, and return the seconds until the debt is paid."""
+        if self._rate is None:
+            return 0.0
+        self._refill(self._rate, now)
+        self._tokens -= count
+        return max(0.0, -self._tokens / self._rate)
+
+    def _refill(self, rate: float, now: float) -> None:
+        # A clock that steps back adds nothing; it must not take tokens away either.
+        self._tokens = min(self._size, self._tokens + max(0.0, now - self._updated) * rate)
+        self._updated = now
 
     def put_back(self) -> None:
         """Return a token that was taken for nothing."""
@@ -48,7 +59,7 @@ class Bucket:
 class UserBuckets:
     """What one user may do, over all connections (C9)."""
 
-    __slots__ = ("new_devices", "sends", "typing")
+    __slots__ = ("_all", "bad_frames", "frames", "new_devices", "sends", "typing")
 
     def __init__(self, settings: Settings, now: float) -> None:
         limited = settings.send_rate is not None
@@ -56,9 +67,12 @@ class UserBuckets:
         # Somebody who types starts and stops a few times a second at most; more is dropped without a word.
         self.typing = Bucket(10.0 if limited else None, 20, now)
         self.new_devices = Bucket(settings.new_devices / 3600 if limited else None, settings.new_devices, now)
+        self.frames = Bucket(settings.frame_rate if limited else None, settings.frame_rate, now)
+        self.bad_frames = Bucket(settings.bad_frames / 60, settings.bad_frames, now)
+        self._all = (self.sends, self.typing, self.new_devices, self.frames, self.bad_frames)
 
     def full(self, now: float) -> bool:
-        return self.sends.full(now) and self.typing.full(now) and self.new_devices.full(now)
+        return all(bucket.full(now) for bucket in self._all)
 
 
 class Allowances:

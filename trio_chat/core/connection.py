@@ -107,7 +107,7 @@ class Connection:
     """One connection. `sent` and `acked` are positions in the user's log: ``acked <= sent <= head``."""
 
     __slots__ = (
-        "acked", "asked", "bad_frames", "closing", "device", "heard", "id", "loading", "named", "next_size", "offered",
+        "acked", "asked", "closing", "device", "heard", "id", "loading", "named", "next_size", "offered",
         "open", "paused", "pinged", "refusal", "send_only", "sent", "uncommitted", "uncommitted_bytes", "user", "wants",
         "window",
     )  # fmt: skip
@@ -137,7 +137,6 @@ class Connection:
         self.uncommitted_bytes = 0
         self.paused = True
         self.refusal: Refusal | None = None
-        self.bad_frames = Bucket(settings.bad_frames / 60, settings.bad_frames, now)
         self.closing: CloseCode | None = None
         """The code to close with once everything received is answered."""
 
@@ -157,6 +156,10 @@ class User:
         self.connections: dict[ConnectionId, Connection] = {}
         self.devices: dict[str, Connection] = {}
         """The connection of each connected device; send-only connections are none."""
+
+    def is_replaced_by(self, event: Connected) -> bool:
+        """Whether one of the user's connections goes when this one comes (C3)."""
+        return not event.send_only and event.device in self.devices
 
     def add(self, connection: Connection) -> Connection | None:
         """The connection belongs to the user from now on. Returns the one it replaces, which is still to be removed."""

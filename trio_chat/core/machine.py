@@ -22,6 +22,7 @@ from .delivery import Delivery
 from .effects import Close, Effect, Offer, Pause, Ping, Resume, Send
 from .events import Event
 from .intake import Intake, Pending
+from .pace import Pace
 
 __all__ = ["Core"]
 
@@ -50,6 +51,7 @@ class Core:
         self._allowances = Allowances(settings)
         self._intake = Intake(settings)
         self._delivery = Delivery(self._emit, memory_path=memory_path)
+        self._pace = Pace(settings, self._emit)
         self._draining: CloseCode | None = None
         self._next_heartbeat: float | None = None
         self._limits = {
@@ -93,7 +95,7 @@ class Core:
 
     def deadline(self) -> float | None:
         """When the core wants a `Tick` (or to be asked for a batch) at the latest; None: not before something happens."""
-        times = [t for t in (self._next_heartbeat, self._intake.due) if t is not None]
+        times = [t for t in (self._next_heartbeat, self._intake.due, self._pace.deadline) if t is not None]
         return min(times, default=None)
 
     @property
@@ -115,6 +117,9 @@ class Core:
         user = self._users.get(event.user)
         if user is None:
             user = self._users[event.user] = User(event.user, self._allowances.claim(event.user, now))
+        elif len(user.connections) >= self._settings.user_connections and not user.is_replaced_by(event):
+            self._emit(Close(event.connection, CloseCode.POLICY, "too many connections of this user"))
+            return
         connection = Connection(event, user, self._settings, now)
         self._connections[connection.id] = connection
         replaced = user.add(connection)
@@ -130,7 +135,8 @@ class Core:
         if connection.id not in self._connections:
             return
         if isinstance(result, Refused):
-            self._close(connection, now, *_REFUSED_OPENING.get(result.code, _CANNOT_OPEN))
+            store_failed = (CloseCode.INTERNAL, self._retry_hint(connection.id))
+            self._close(connection, now, *_REFUSED_OPENING.get(result.code, store_failed))
             return
         connection.user.head = max(connection.user.head, result.head)
         connection.open = True
@@ -141,8 +147,7 @@ class Core:
             # `acked` stays: should the client vanish before it read of the gap, it must be told again (promise 5).
             self._delivery.skip_to(connection, result.floor)
             self._delivery.feed(connection)
-        connection.paused = False
-        self._emit(Resume(connection.id))
+        self._pace.begin(connection)
 
     def _welcome(self, connection: Connection, opened: Opened) -> wire.Welcome:
         return wire.Welcome(
@@ -171,6 +176,7 @@ class Core:
         del self._connections[connection.id]
         user = connection.user
         user.remove(connection)
+        self._pace.forget(connection)
         if self._intake.withdraw(connection) and connection.offered:
             user.buckets.new_devices.put_back()
         if connection.open and not connection.send_only:
@@ -197,14 +203,7 @@ class Core:
             self._on_frame[type(frame)](connection, frame, now)
             if connection.id not in self._connections:
                 return
-        if not connection.paused and self._has_enough(connection, 1):
-            connection.paused = True
-            self._emit(Pause(connection.id))
-
-    def _has_enough(self, connection: Connection, share: int) -> bool:
-        """Whether the connection has the limit, or its `share`-th part, of commands uncommitted."""
-        commands, size = self._settings.uncommitted // share, self._settings.uncommitted_bytes // share
-        return connection.uncommitted >= max(1, commands) or connection.uncommitted_bytes >= max(1, size)
+        self._pace.received(connection, len(event.frames), now)
 
     def _send(self, connection: Connection, frame: wire.Send, now: float) -> None:
         refusal = connection.refusal
@@ -239,11 +238,13 @@ class Core:
         self._emit(Send(connection.id, wire.Error(code=code, message=code.meaning, id=id, retry_after=retry_after)))
 
     def _ack(self, connection: Connection, frame: wire.Ack, now: float) -> None:
+        if connection.send_only:
+            return  # it was sent no entries and has no cursor (C3); its own messages it may count as held (A2)
         before = connection.acked
         if not self._delivery.acknowledge(connection, frame.seq):
             code = ErrorCode.CURSOR_AHEAD
             self._emit(Send(connection.id, wire.Error(code=code, message=code.meaning)))
-        elif connection.acked > before and not connection.send_only:
+        elif connection.acked > before:
             self._intake.add_mark(connection, now)
 
     def _typing(self, connection: Connection, frame: wire.Typing, now: float) -> None:
@@ -259,7 +260,7 @@ class Core:
 
     def _bad_frame(self, connection: Connection, error: InvalidFrame, now: float) -> None:
         self._emit(Send(connection.id, wire.Error(code=error.code, message=error.message, id=error.id, ref=error.ref)))
-        if connection.bad_frames.take(now):
+        if connection.user.buckets.bad_frames.take(now):
             self._close(connection, now, CloseCode.FLOODING, "too many bad frames")
 
     # What the store says.
@@ -323,9 +324,8 @@ class Core:
         if connection.closing is not None:
             if not connection.uncommitted:
                 self._close(connection, now, connection.closing, self._retry_hint(connection.id))
-        elif connection.paused and connection.open and not self._has_enough(connection, 2):
-            connection.paused = False
-            self._emit(Resume(connection.id))
+        else:
+            self._pace.lighter(connection)
 
     def _loaded(self, event: events.Loaded, now: float) -> None:  # noqa: ARG002  (as every event)
         connection = self._connections.get(event.connection)
@@ -345,6 +345,7 @@ class Core:
             if heard is not None:
                 heard.heard = now
                 heard.pinged = None
+        self._pace.tick(now)
         if self._next_heartbeat is None or now < self._next_heartbeat:
             return
         self._next_heartbeat = now + _HEARTBEAT
@@ -367,9 +368,8 @@ class Core:
             if event.connections is not None and connection.id not in event.connections:
                 continue
             connection.closing = event.code
-            if connection.uncommitted and not connection.paused:
-                connection.paused = True
-                self._emit(Pause(connection.id))
+            if connection.uncommitted:
+                self._pace.end(connection)
             self._after_answers(connection, now)
 
     def _retry_hint(self, connection: ConnectionId) -> str:
@@ -378,7 +378,6 @@ class Core:
         return f"retry_after={wait:.1f}"
 
 
-_CANNOT_OPEN: Final = (CloseCode.INTERNAL, "the device's position could not be read")
 _REFUSED_OPENING: Final = {
     ErrorCode.NOT_ALLOWED: (CloseCode.POLICY, "too many devices are connected"),
     ErrorCode.RATE_LIMITED: (CloseCode.FLOODING, "too many new devices"),

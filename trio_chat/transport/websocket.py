@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketTransport"]
 
-READ_BYTES: Final = 64 * 1024
-"""Asked for at once: with small reads a flood of small messages costs a wake-up each."""
+READ_BYTES: Final = 16 * 1024
+"""Asked for at once. Much smaller reads cost a wake-up for a few messages each; larger ones let whoever sends thousands of tiny
+messages at once keep everybody else waiting while they are taken apart."""
 
 GROUP_BYTES: Final = 64 * 1024
 """Written at once: a ping or a pong goes between two groups, so that a slow link is not taken for a dead one."""
@@ -196,6 +197,8 @@ class WebSocketTransport:
             code: what the peer is told.
             reason: likewise; cut to 123 bytes.
         """
+        if code is CloseCode.FLOODING:
+            self._engine.ignore_input()
         closed = self._closed = trio.Event() if self._closed is None else self._closed
         try:
             if not self._stream.cut_short:
