@@ -45,7 +45,7 @@ async def silence(client: RawClient, seconds: float) -> None:
 async def closed(client: RawClient) -> ClosedByServer:
     """How the server closes, whatever it says before."""
     with trio.fail_after(PATIENCE):
-        while True:
+        while True:  # noqa: ASYNC913
             try:
                 await client.receive()
             except ClosedByServer as end:

@@ -328,7 +328,7 @@ async def test_new_connections_are_turned_away_during_a_drain(autojump_clock: Mo
         store.hold()
         await alice.send(says(send("a", "bob")))
         await wait_all_tasks_blocked()
-        nursery.start_soon(chat.drain)
+        nursery.start_soon(chat.drain)  # noqa: ASYNC111
         await wait_all_tasks_blocked()
         assert (await answer(outside.stream(chat), request())).startswith(b"HTTP/1.1 503 ")
         assert (await answer(outside.stream(chat), request("/healthz"))).startswith(b"HTTP/1.1 503 ")

@@ -190,7 +190,7 @@ async def test_a_bug_in_the_store_stops_everything(bug: Exception, autojump_cloc
                 await trio.sleep_forever()
             finally:
                 assert server.chat.failure is not None
-                codes = [await until_closed(peer) for peer in (alice, bob)]
+                codes = [await until_closed(peer) for peer in (alice, bob)]  # noqa: ASYNC102
     assert codes == [CloseCode.INTERNAL] * 2
     assert store.closed == 1
 
@@ -222,7 +222,7 @@ async def test_a_bug_in_the_core_stops_everything(autojump_clock: MockClock, mon
             try:
                 await trio.sleep_forever()
             finally:
-                code = await until_closed(alice)
+                code = await until_closed(alice)  # noqa: ASYNC102
     assert code == CloseCode.INTERNAL
 
 
@@ -240,9 +240,7 @@ async def test_who_comes_after_the_failure_is_told(autojump_clock: MockClock) ->
             finally:
                 ours, theirs = trio.testing.memory_stream_pair()
                 chat = server.chat
-                session = Session(
-                    chat.next_connection(), WebSocketTransport(ours, settings=chat.settings), chat.settings
-                )
+                session = Session(chat.next_connection(), WebSocketTransport(ours, settings=chat.settings), chat.settings)
                 with trio.CancelScope(shield=True), trio.fail_after(5):
                     await session.run(chat, Connected(session.connection, "bob", "phone"))
                     code = await until_closed(Peer(theirs))

@@ -44,7 +44,7 @@ async def listening(
     async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
         scope = trio.CancelScope()
 
-        async def serve(*, task_status: trio.TaskStatus[Any]) -> None:
+        async def serve(*, task_status: trio.TaskStatus[Any]) -> None:  # noqa: ASYNC128
             with scope:
                 options.setdefault("authenticate", authenticators.demo)
                 await serve_tcp(chat, 0, **options, task_status=task_status)
@@ -64,7 +64,7 @@ async def listening(
 
 async def code_of(peer: Peer) -> int:
     """The close code, whatever comes before; 1006 without one."""
-    with trio.fail_after(20):
+    with trio.fail_after(20):  # noqa: ASYNC912
         with suppress(trio.BrokenResourceError):
             for opcode, payload in await peer.read_all():
                 if opcode == CLOSE:
@@ -285,28 +285,30 @@ async def test_over_tls() -> None:
     authority.issue_cert("localhost").configure_cert(server_context)
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(client_context)
-    async with open_chat(MemoryStore(), settings=FAST) as chat:
-        async with listening(chat, ssl_context=server_context) as (connect, _, nursery):
+    async with (
+        open_chat(MemoryStore(), settings=FAST) as chat,
+        listening(chat, ssl_context=server_context) as (connect, _, nursery),
+    ):
 
-            async def secure() -> trio.SSLStream[trio.SocketStream]:
-                return trio.SSLStream(await connect(), client_context, server_hostname="localhost", https_compatible=True)
+        async def secure() -> trio.SSLStream[trio.SocketStream]:
+            return trio.SSLStream(await connect(), client_context, server_hostname="localhost", https_compatible=True)
 
-            peer = await dial(await secure(), "/ws?user=alice", UPGRADE | {"Origin": "https://localhost"})
-            await peer.read()
-            plain = await answer(await connect(), request())
-            assert b"101" not in plain
-            assert status(await answer(await secure(), request("/nowhere"))) == 404
-            stranger = trio.SSLStream(await connect(), ssl.create_default_context(), server_hostname="localhost")
-            with pytest.raises(trio.BrokenResourceError):  # it does not know the authority
-                await stranger.do_handshake()
-            await trio.aclose_forcefully(stranger)
-            await peer.send(says(send("a", "alice")))
-            read = await peer.read()
-            assert read is not None
-            assert isinstance(wire.decode_server(read[1]), wire.Stored)
-            nursery.start_soon(chat.drain)
-            assert await code_of(peer) == CloseCode.GOING_AWAY
-            await peer.stream.aclose()
+        peer = await dial(await secure(), "/ws?user=alice", UPGRADE | {"Origin": "https://localhost"})
+        await peer.read()
+        plain = await answer(await connect(), request())
+        assert b"101" not in plain
+        assert status(await answer(await secure(), request("/nowhere"))) == 404
+        stranger = trio.SSLStream(await connect(), ssl.create_default_context(), server_hostname="localhost")
+        with pytest.raises(trio.BrokenResourceError):  # it does not know the authority
+            await stranger.do_handshake()
+        await trio.aclose_forcefully(stranger)
+        await peer.send(says(send("a", "alice")))
+        read = await peer.read()
+        assert read is not None
+        assert isinstance(wire.decode_server(read[1]), wire.Stored)
+        nursery.start_soon(chat.drain)
+        assert await code_of(peer) == CloseCode.GOING_AWAY
+        await peer.stream.aclose()
 
 
 async def test_over_a_unix_socket(tmp_path: Path) -> None:
@@ -349,9 +351,7 @@ async def test_a_port_that_is_taken_is_an_oserror() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         async with open_chat(MemoryStore()) as chat, trio.open_nursery() as nursery:
             with pytest.raises(OSError, match="in use") as refused:
-                await nursery.start(
-                    partial(serve_tcp, chat, taken.getsockname()[1], authenticate=authenticators.demo)
-                )
+                await nursery.start(partial(serve_tcp, chat, taken.getsockname()[1], authenticate=authenticators.demo))
             assert refused.value.errno == errno.EADDRINUSE
 
 
@@ -448,8 +448,8 @@ async def under_load(tmp_path: Path, end: str) -> None:
         async with trio.open_nursery() as clients, listening(chat) as (connect, scope, _):
             for n in range(10):
                 clients.start_soon(chats, await dial(await connect(), f"/ws?user=user{n}"), f"user{n}")
-            with trio.fail_after(20):
-                while sum(len(ids) for ids in acknowledged.values()) < 500:
+            with trio.fail_after(20):  # noqa: ASYNC912
+                while sum(len(ids) for ids in acknowledged.values()) < 500:  # noqa: ASYNC110
                     await trio.lowlevel.checkpoint()
             before = trio.current_time()
             if end == "cancel":
@@ -494,7 +494,7 @@ async def test_a_cancelled_listener_answers_what_was_read(autojump_clock: MockCl
     async with no_task_left(), open_chat(store) as chat, trio.open_nursery() as nursery:
         scope = trio.CancelScope()
 
-        async def serve(*, task_status: trio.TaskStatus[Any]) -> None:
+        async def serve(*, task_status: trio.TaskStatus[Any]) -> None:  # noqa: ASYNC128
             with scope:
                 await serve_listeners(chat, [listener], authenticate=authenticators.demo, task_status=task_status)
 
@@ -533,7 +533,7 @@ async def test_a_cancelled_listener_waits_for_nobody_long(draining: bool, autoju
     async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
         scope = trio.CancelScope()
 
-        async def serve(*, task_status: trio.TaskStatus[Any]) -> None:
+        async def serve(*, task_status: trio.TaskStatus[Any]) -> None:  # noqa: ASYNC128
             with scope:
                 await serve_listeners(chat, [listener], authenticate=authenticators.demo, task_status=task_status)
             assert trio.current_time() - before <= 2.1
@@ -594,5 +594,3 @@ async def test_handshakes_end_with_their_listener(autojump_clock: MockClock) -> 
         await chat.drain()
         assert await theirs.receive_some() == b""
         assert trio.current_time() == before
-
-

@@ -54,7 +54,7 @@ async def test_a_failed_assertion_leaves_as_it_is(autojump_clock: MockClock) -> 
     with pytest.raises(AssertionError, match="the test's own"):
         await fails()
     with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="the test's own")):
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112
             nursery.start_soon(fails)
 
 

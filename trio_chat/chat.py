@@ -181,19 +181,19 @@ async def open_chat(
         chat = Chat(entered, settings, clock=clock, memory_path=memory_path)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(chat._run)
+                nursery.start_soon(chat._run)  # noqa: SLF001  (the two are one)
                 try:
                     yield chat
                     await chat.drain()
                 except BaseException as error:
                     body = error
                     if not _holds_cancelled(error):
-                        await chat.drain()
+                        await chat.drain()  # noqa: ASYNC102  (no cancellation)
                     raise
                 finally:
-                    chat._let_go()
+                    chat._let_go()  # noqa: SLF001
         except BaseExceptionGroup:
-            if body is None or chat._failed:
+            if body is None or chat._failed:  # noqa: SLF001
                 raise
         if body is not None:
             raise body  # nothing of ours failed, so it leaves as it came

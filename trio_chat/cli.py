@@ -349,10 +349,11 @@ def _json_escape(character: str) -> str:
 def _with_query(url: str, **parameters: str) -> str:
     try:
         parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
-            raise ValueError  # as for a bracket without its other half, or a port that is none
-    except ValueError:
-        raise _Failure(f"the URL {url} is not one of a WebSocket: ws://host:port/ws", 2) from None
+        known = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket without its other half, or a port that is none
+        parts, known = urlsplit(""), False
+    if not known:
+        raise _Failure(f"the URL {url} is not one of a WebSocket: ws://host:port/ws", 2)
     query = urlencode([*parse_qsl(parts.query), *parameters.items()])
     return urlunsplit(parts._replace(path="/ws" if parts.path in ("", "/") else parts.path, query=query))
 

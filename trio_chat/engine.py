@@ -172,14 +172,6 @@ class Engine:
         if not self._deaf:
             self._end(code, reason)
 
-    def ignore_input(self) -> None:
-        """Hear nothing more of the peer, not even its answer to a close frame: a flood is not worth being taken apart."""
-        self._deaf = True
-        self._pings.clear()
-        self._buffer.clear()
-        self._joined.clear()
-        self._frame_begun, self._opcode = False, None
-
     # Output.
 
     def _write(self, opcode: Opcode, payload: bytes | bytearray) -> None:
@@ -272,7 +264,11 @@ class Engine:
 
     def _end(self, code: int, reason: str) -> None:
         """The peer closed, or is refused: hear nothing more of it, and have the close frame answered if it is the first."""
-        self.ignore_input()  # RFC 6455 §5.5.2: nor is a ping answered after a close frame
+        self._deaf = True
+        self._pings.clear()  # RFC 6455 §5.5.2: a ping is not answered after a close frame
+        self._buffer.clear()
+        self._joined.clear()
+        self._frame_begun, self._opcode = False, None
         opened = self.state is ConnectionState.OPEN
         self.state = ConnectionState.REMOTE_CLOSING if opened else ConnectionState.CLOSED
         self._closing = self._answer = CloseConnection(code=code, reason=reason)

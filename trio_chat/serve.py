@@ -196,7 +196,7 @@ class _Shelter:
         self.empty.set()
 
 
-async def serve_tcp(
+async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
     chat: Chat,
     port: int,
     *,

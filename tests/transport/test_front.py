@@ -187,9 +187,7 @@ async def test_health(autojump_clock: MockClock) -> None:
         ("", False),
     ],
 )
-async def test_pages_of_this_host_and_of_the_list_may_connect(
-    origin: str, let_in: bool, autojump_clock: MockClock
-) -> None:
+async def test_pages_of_this_host_and_of_the_list_may_connect(origin: str, let_in: bool, autojump_clock: MockClock) -> None:
     """Else a page of another site chats in its visitor's name (cross-site WebSocket hijacking)."""
     async with open_chat(MemoryStore()) as chat, trio.open_nursery() as nursery:
         ours, theirs = memory_stream_pair()
@@ -317,9 +315,7 @@ async def test_a_cancelled_server_does_not_wait_for_an_authenticator(autojump_cl
     assert trio.current_time() < 4
 
 
-async def test_a_clients_mistake_is_no_error_of_ours(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_clients_mistake_is_no_error_of_ours(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     """Else strangers fill the log with tracebacks."""
     with caplog.at_level(logging.INFO):
         async with open_test_server() as server:

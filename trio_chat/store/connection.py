@@ -98,7 +98,11 @@ def write(path: Path) -> sqlite3.Connection:
 def read(path: Path) -> sqlite3.Connection:
     """A connection for queries. The writer must be open: it has made the WAL, which this one cannot."""
     connection = _connect(path, "mode=ro")
-    connection.execute("PRAGMA query_only = ON")
-    # From its first read to its end it takes part in the WAL, so that a writer that closes before it leaves the WAL alone.
-    connection.execute("PRAGMA schema_version").fetchone()
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        # From its first read to its end it takes part in the WAL, so that a writer that closes before it leaves the WAL alone.
+        connection.execute("PRAGMA schema_version").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection

@@ -197,20 +197,22 @@ class WebSocketTransport:
             code: what the peer is told.
             reason: likewise; cut to 123 bytes.
         """
-        if code is CloseCode.FLOODING:
-            self._engine.ignore_input()
         closed = self._closed = trio.Event() if self._closed is None else self._closed
         try:
             if not self._stream.cut_short:
                 with trio.move_on_after(self._close_timeout):
-                    if self._running:
+                    if self._running and code is not CloseCode.FLOODING:
                         await self._connection.aclose(int(code), reason)
                         # The peer's own close frame may just be being answered.
                         await self._ended.wait()
                     else:
-                        self._judged.over = True  # `run` may be about to begin
+                        self._judged.over = True  # `run` may be about to begin, or is to end
                         await self._stream.send_all(self._engine.send(CloseConnection(code=int(code), reason=reason)))
-            await self._stream.aclose()
+                    if code is CloseCode.FLOODING:
+                        # Not heard to the end, for its answer lies behind all the rest; and held, so as not to be back at once.
+                        await trio.sleep_forever()
+            if code is not CloseCode.FLOODING:
+                await self._stream.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass  # closed already, nobody there to be told, or another task is writing to somebody who does not read
         finally:
