@@ -45,7 +45,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     uncommitted: Annotated[int, _count("A connection with this many commands uncommitted is not read.")] = 256
     uncommitted_bytes: Annotated[int, _count("The same in bytes.")] = 128 * 1024
     outbox_bytes: Annotated[int, _count("A connection with this much unsent output is not read.")] = 64 * 1024
-    bad_frames: Annotated[int, _count("Bad frames a user may send in a minute; then the connection is closed with 4429.")] = 20
+    bad_frames: Annotated[
+        int, _count("Bad frames a user may send in a minute; then the connection is closed with 4429.")
+    ] = 20
 
     # How much may be under way in all.
     batch: Annotated[int, _count("Messages per transaction: beyond some hundreds, sharing an fsync gains nothing.")] = 512

@@ -235,10 +235,14 @@ def decode_server(payload: bytes) -> ServerFrame:
     return _server_decoder.decode(payload)
 
 
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def weight(frame: ServerFrame) -> int:
     """About how many bytes the frame takes, without encoding it: for bounding what waits to be sent."""
     if isinstance(frame, Messages):
-        return sum(len(message.text or "") + 200 for message in frame.messages)
+        return sum(_size(message.text or "") + 200 for message in frame.messages)
     if isinstance(frame, Stored):
         return 120 * len(frame.messages)
     return 250

@@ -27,6 +27,8 @@ class Faults:
 
     def __init__(self) -> None:
         self.broken: dict[str, Exception] = {}
+        self.ending = False
+        """Whether a broken statement ends its transaction by itself, as SQLite does after some errors."""
         self.executed: list[str] = []
         self.held: str | None = None
         self.reached = threading.Event()
@@ -62,7 +64,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
     class Faulty(sqlite3.Connection):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-            faults.before(sql)
+            try:
+                faults.before(sql)
+            except Exception:
+                if faults.ending:
+                    self.rollback()
+                raise
             return super().execute(sql, *values)
 
     monkeypatch.setattr(connection, "Connection", Faulty)

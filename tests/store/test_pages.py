@@ -5,7 +5,7 @@ from __future__ import annotations
 from trio_chat.core.batch import Batch, Page, PageRequest
 from trio_chat.model import Message
 from trio_chat.store.base import Store
-from trio_chat.store.pages import OVERHEAD
+from trio_chat.store.pages import AT_ONCE, OVERHEAD
 
 from .conftest import Backend, draft
 
@@ -84,6 +84,16 @@ async def test_all_requests_are_answered_in_order(backend: Backend) -> None:
         pages = await store.pages(requests)
         assert await store.pages([]) == []
     assert [[message.id for message in one.messages] for one in pages] == [["2"], [], ["2"]]
+
+
+async def test_more_requests_than_one_statement_takes(backend: Backend) -> None:
+    """In a storm of reconnects some would get no page, or somebody else's."""
+    names = [f"user {n}" for n in range(AT_ONCE * 3)]
+    async with backend.open() as store:
+        await store.append(Batch(drafts=tuple(draft("alice", name, name) for name in names)), 1000)
+        for count in (AT_ONCE, AT_ONCE + 1, AT_ONCE * 3):
+            pages = await store.pages([PageRequest(name, 0, 9, 9) for name in names[:count]])
+            assert [message.id for one in pages for message in one.messages] == names[:count]
 
 
 async def test_a_page_says_where_the_log_begins(backend: Backend) -> None:

@@ -122,6 +122,18 @@ async def test_a_rollback_that_fails_is_the_end(path: Path, monkeypatch: pytest.
         assert await ids(store, "bob") == []
 
 
+async def test_an_error_that_has_ended_the_transaction_is_survived(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rollback would find nothing to roll back, and that would count as the end."""
+    broken = install(monkeypatch)
+    broken.ending = True
+    async with SqliteStore(path) as store:
+        broken.broken["INSERT INTO log"] = fault("SQLITE_FULL")
+        with pytest.raises(StoreFull):
+            await store.append(one("1"), 1000)
+        broken.broken.clear()
+        assert (await store.append(one("1"), 1000)).drafts == (Stored(1, 1, 1000),)
+
+
 async def test_a_full_disk_is_refused_until_there_is_space(path: Path) -> None:
     """A full disk would need a restart, lose an acknowledged message, or keep known devices from connecting (failures 3)."""
     stored: list[str] = []

@@ -336,9 +336,11 @@ async def test_an_opening_that_fails_lets_go_of_everything(path: Path, monkeypat
     await fill(path)
 
 
-async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file would be left between two schemas (failures 9)."""
+@pytest.mark.parametrize("ending", [False, True])
+async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, ending: bool) -> None:
+    """A file would be left between two schemas (failures 9), or the error be hidden by one of the rollback."""
     faults = install(monkeypatch)
+    faults.ending = ending
     faults.broken["CREATE TABLE log"] = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         await SqliteStore(path).__aenter__()

@@ -520,3 +520,14 @@ async def test_what_is_used_of_trio_websocket() -> None:
     assert list(inspect.signature(WebSocketConnection._reader_task).parameters) == ["self"]
     async with connected() as (transport, _, _nursery):
         assert transport._connection._send_channel.statistics().max_buffer_size == 1
+
+
+async def test_a_flooding_peer_is_not_heard_to_the_end(autojump_clock: MockClock) -> None:
+    """Taking the rest of a flood apart costs everybody, and a peer let go at once is back at once."""
+    async with connected() as (transport, peer, nursery):
+        await peer.send(frame(TEXT, b"flood") * 10)
+        nursery.start_soon(partial(keep_sending, peer, frame(TEXT, b"flood") * 100, every=0.01))
+        await transport.close(CloseCode.FLOODING, "")
+        assert trio.current_time() == pytest.approx(SETTINGS.close_timeout)
+        assert (await peer.closed_with())[0] == 4429
+        await ends(transport.receive)

@@ -9,7 +9,7 @@ from msgspec import Struct
 from ..errors import CloseCode, ErrorCode
 from ..settings import Settings
 from .batch import ConnectionId
-from .buckets import Bucket, UserBuckets
+from .buckets import UserBuckets
 from .events import Connected
 
 __all__ = ["Connection", "Named", "Refusal", "User", "Window"]

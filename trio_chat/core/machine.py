@@ -19,7 +19,7 @@ from .batch import Batch, ConnectionId, Draft, Opened, Refused, Stored
 from .buckets import Allowances
 from .connection import Connection, Refusal, User
 from .delivery import Delivery
-from .effects import Close, Effect, Offer, Pause, Ping, Resume, Send
+from .effects import Close, Effect, Offer, Ping, Send
 from .events import Event
 from .intake import Intake, Pending
 from .pace import Pace

@@ -15,8 +15,8 @@ __all__ = ["Pace"]
 class Pace:
     """Pauses a connection that has enough uncommitted, or whose user sends frames faster than anybody needs to.
 
-    Even a frame that is answered with nothing costs time, and all connections share one processor: without a limit, one client
-    that sends small frames as fast as it can makes everybody wait. `emit` takes the effects.
+    Even a frame that is answered with nothing costs time, and all connections share one processor: without a limit, one
+    client that sends small frames as fast as it can makes everybody wait. `emit` takes the effects.
     """
 
     def __init__(self, settings: Settings, emit: Callable[[Effect], None]) -> None:

@@ -100,7 +100,7 @@ def read(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "mode=ro")
     try:
         connection.execute("PRAGMA query_only = ON")
-        # From its first read to its end it takes part in the WAL, so that a writer that closes before it leaves the WAL alone.
+        # From its first read to its end it takes part in the WAL: a writer that closes before it leaves the WAL alone.
         connection.execute("PRAGMA schema_version").fetchone()
     except BaseException:
         connection.close()

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketTransport"]
 
 READ_BYTES: Final = 16 * 1024
-"""Asked for at once. Much smaller reads cost a wake-up for a few messages each; larger ones let whoever sends thousands of tiny
-messages at once keep everybody else waiting while they are taken apart."""
+"""Asked for at once. Much smaller reads cost a wake-up for a few messages each; larger ones let whoever sends thousands of
+tiny messages at once keep everybody else waiting while they are taken apart."""
 
 GROUP_BYTES: Final = 64 * 1024
 """Written at once: a ping or a pong goes between two groups, so that a slow link is not taken for a dead one."""
@@ -209,7 +209,7 @@ class WebSocketTransport:
                         self._judged.over = True  # `run` may be about to begin, or is to end
                         await self._stream.send_all(self._engine.send(CloseConnection(code=int(code), reason=reason)))
                     if code is CloseCode.FLOODING:
-                        # Not heard to the end, for its answer lies behind all the rest; and held, so as not to be back at once.
+                        # Not heard to the end: its answer lies behind all the rest. Held, so as not to be back at once.
                         await trio.sleep_forever()
             if code is not CloseCode.FLOODING:
                 await self._stream.aclose()
