@@ -18,10 +18,10 @@ FIND = """
     SELECT json_group_array(json_array(c.a, c.b, c.id))
     FROM (VALUES {rows}) AS v CROSS JOIN conversations AS c ON c.a = v.column1 AND c.b = v.column2"""
 NEWEST = "SELECT coalesce(max(id), 0) FROM conversations"
-INSERT = "INSERT INTO conversations (id, a, b, last_a, last_b) SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"
-UPDATE = """
-    UPDATE conversations SET last_a = max(last_a, v.column2), last_b = max(last_b, v.column3)
-    FROM (VALUES {rows}) AS v WHERE conversations.id = v.column1"""
+SAVE = """
+    INSERT INTO conversations (id, a, b, last_a, last_b)
+    SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL
+    ON CONFLICT (id) DO UPDATE SET last_a = max(last_a, excluded.last_a), last_b = max(last_b, excluded.last_b)"""
 
 
 class Conversations:
@@ -47,11 +47,10 @@ class Conversations:
         created = [pair for pair in missing if pair not in ids]
         if created and not self.newest:
             (self.newest,) = connection.execute(NEWEST).fetchone()
-        write(connection, UPDATE, [(ids[pair], *seqs) for pair, seqs in last.items() if pair in ids])
         for pair in created:
             self.newest += 1
             ids[pair] = self.newest
-        write(connection, INSERT, [(ids[pair], *pair, *last[pair]) for pair in created])
+        write(connection, SAVE, [(ids[pair], *pair, *seqs) for pair, seqs in last.items()])
         return [ids[pair] for pair, _, _ in entries]
 
     def settle(self) -> None:

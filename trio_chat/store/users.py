@@ -22,13 +22,11 @@ FIND = """
     SELECT json_group_array(json_array(
         u.id, u.name, u.head, u.floor, u.delivered, u.sent_at, u.epoch, u.received, u.received_bytes))
     FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON u.name = v.column1"""
-INSERT = """
+SAVE = """
     INSERT INTO users (id, name, head, delivered, sent_at, received, received_bytes)
-    SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"""
-UPDATE = """
-    UPDATE users SET head = v.column2, delivered = v.column3, sent_at = v.column4, received = v.column5,
-        received_bytes = v.column6
-    FROM (VALUES {rows}) AS v WHERE users.id = v.column1"""
+    SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL
+    ON CONFLICT (id) DO UPDATE SET head = excluded.head, delivered = excluded.delivered, sent_at = excluded.sent_at,
+        received = excluded.received, received_bytes = excluded.received_bytes"""
 NEWEST = "SELECT coalesce(max(id), 0) FROM users"
 
 K = TypeVar("K")
@@ -59,7 +57,7 @@ class User:
     """A user's row, changed here first and written once per transaction."""
 
     __slots__ = (
-        "delivered", "epoch", "floor", "head", "id", "is_new", "name", "received", "received_bytes", "sent_at", "taken",
+        "delivered", "epoch", "floor", "head", "id", "name", "received", "received_bytes", "sent_at", "taken",
         "taken_bytes",
     )  # fmt: skip
 
@@ -87,7 +85,6 @@ class User:
         # At least so much of what was received is delivered. Looked up only when it decides something (see mailbox.py).
         self.taken = 0
         self.taken_bytes = 0
-        self.is_new = False
 
 
 class Users:
@@ -117,35 +114,19 @@ class Users:
                 (self.newest,) = connection.execute(NEWEST).fetchone()
             self.newest += 1
             user = self.remembered.kept[name] = User(self.newest, name)
-            user.is_new = True
             self.changed[user.id] = user
         return user
 
     def flush(self, connection: sqlite3.Connection) -> None:
         """Write the users that are new or changed."""
-        write(
-            connection,
-            INSERT,
-            [
-                (user.id, user.name, user.head, user.delivered, user.sent_at, user.received, user.received_bytes)
-                for user in self.changed.values()
-                if user.is_new
-            ],
-        )
-        write(
-            connection,
-            UPDATE,
-            [
-                (user.id, user.head, user.delivered, user.sent_at, user.received, user.received_bytes)
-                for user in self.changed.values()
-                if not user.is_new
-            ],
-        )
+        rows = [
+            (user.id, user.name, user.head, user.delivered, user.sent_at, user.received, user.received_bytes)
+            for user in self.changed.values()
+        ]
+        write(connection, SAVE, rows)
 
     def settle(self) -> None:
         """The transaction is durable: what is remembered is what the file holds."""
-        for user in self.changed.values():
-            user.is_new = False
         self.changed.clear()
         self.remembered.trim()
 
