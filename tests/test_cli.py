@@ -144,7 +144,7 @@ async def test_two_people_chat(tmp_path: Path) -> None:
             assert line.isprintable()
             entry = msgspec.json.decode(line)
             assert entry.pop("sent_at") > 1_700_000_000_000
-            assert entry == {"seq": 3, "id": "my-id", "from": "alice", "to": "bob", "text": text}
+            assert entry == {"seq": 3, "kind": "message", "id": "my-id", "from": "alice", "to": "bob", "text": text}
             assert await done(*sends, "--id", "my-id", text) == (0, "3\n", "")
             code, _, errors = await done(*sends, "--id", "my-id", "other")
             assert code == 1

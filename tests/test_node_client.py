@@ -154,7 +154,7 @@ Staged: TypeAlias = Callable[[], AbstractAsyncContextManager[Stage]]
 def staged(chat_mjs: list[str], tmp_path: Path) -> Staged:
     @asynccontextmanager
     async def staged() -> AsyncIterator[Stage]:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 stage = Stage(nursery, chat_mjs, tmp_path)
                 try:
@@ -215,8 +215,7 @@ async def test_all_300_arrive_once_though_the_server_is_killed_among_them(staged
         await server.kill()
         await alice.type(*texts[200:])  # into its outbox
         await alice.sees("away")
-        before = len(alice.events("stored"))
-        assert 0 < before < 300
+        assert len(alice.events("stored")) < 300
         await stage.server(port=stage.port)
         assert await alice.leave() == 0  # not before everything is stored
         await bob.sees("message", 300)
@@ -252,6 +251,7 @@ async def test_another_history_makes_the_position_void(staged: Staged) -> None:
         alice, bob = await stage.client("alice", "bob"), await stage.client("bob", "alice")
         await alice.type("one", "two", "three")
         await bob.sees("message", 3)
+        await alice.sees("stored", 3)  # else she sends them again
         await server.kill()
         await stage.server(db="empty.db", port=stage.port)
         await alice.sees("welcome", 2)

@@ -262,27 +262,6 @@ async def test_a_ping_goes_before_what_waits(autojump_clock: MockClock) -> None:
         assert len(line.got(wire.Pong)) == 2
 
 
-async def test_a_written_ping_is_no_sign_of_life(autojump_clock: MockClock) -> None:
-    """Else a half-open connection lives for ever: each ping into the void would count as activity (failures 12)."""
-    line = Line()
-    async with session_on(line) as (session, chat, _):
-        take = line._take
-
-        async def take_and_tell() -> None:
-            await take()
-            chat.registry.alive.add(session.connection)  # as a transport does when bytes have left
-
-        line._take = take_and_tell  # type: ignore[method-assign]
-        session.ping()
-        await wait_all_tasks_blocked()
-        assert line.pings == 1
-        assert session.connection not in chat.registry.alive
-        chat.registry.alive.add(session.connection)  # something else came or went
-        session.ping()
-        await wait_all_tasks_blocked()
-        assert session.connection in chat.registry.alive
-
-
 # Ending.
 
 

@@ -392,7 +392,7 @@ def test_features_are_the_client_frames() -> None:
             Messages(messages=[Message(seq=1, id="i", sender="a", recipient="b", text="hi", sent_at=7)], head=1),
             {
                 "type": "messages",
-                "messages": [{"seq": 1, "id": "i", "from": "a", "to": "b", "text": "hi", "sent_at": 7}],
+                "messages": [{"seq": 1, "id": "i", "from": "a", "to": "b", "text": "hi", "sent_at": 7, "kind": "message"}],
                 "head": 1,
             },
         ),

@@ -47,7 +47,7 @@ class Identity(msgspec.Struct, frozen=True):
                 raise ValueError(f"a {what} is 1 to {USER_LENGTH} characters without control characters")
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of a user's log, immutable: a message to or from that user.
 
     `seq` is its position in *this* user's log; the same message stands at another position in the peer's. `id` was chosen

@@ -46,13 +46,14 @@ class _Porch:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
         try:
-            await self._serve(stream)
+            try:
+                await self._serve(stream)
+            finally:
+                await trio.aclose_forcefully(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
             _log.debug("a connection broke")
         except* Exception as failures:
             _log.error("a connection failed", exc_info=failures)
-        finally:
-            await trio.aclose_forcefully(stream)
 
     def dismiss(self) -> None:
         """Begin to let everybody go: handshakes at once, sessions with their answers and 1001."""
@@ -63,10 +64,11 @@ class _Porch:
     async def _serve(self, stream: trio.abc.Stream) -> None:
         chat = self._chat
         with ExitStack() as places:
-            revoked = places.enter_context(chat.handshake())
             try:
-                places.enter_context(chat.admission.connection())
-                admitted = await self._admit(stream, places)
+                # Not longer: a set for each connection that lives on would take in every revocation there ever is.
+                with chat.handshake() as revoked:
+                    places.enter_context(chat.admission.connection())
+                    admitted = await self._admit(stream, places)
             except TooMany as refusal:
                 _log.warning("refused a connection: %s", refusal)
                 await _turn_away(stream)

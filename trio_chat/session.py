@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import MutableSet
 from typing import Final, Protocol
 
 import trio
@@ -57,7 +56,7 @@ class Transport(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Write a ping; does not wait for the answer. Raises and is cancelled as `send`."""
+        """Write a ping; does not wait for the answer, and is no sign of life. Raises and is cancelled as `send`."""
         ...
 
     async def close(self, code: CloseCode, reason: str) -> None:
@@ -179,7 +178,7 @@ class Session:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._transport.run)
-                    nursery.start_soon(self._write, nursery.cancel_scope, registry.alive)
+                    nursery.start_soon(self._write, nursery.cancel_scope)
                     await self._read(chat)
         except* Exception:  # a bug: the peer did nothing wrong
             self._closing = CloseCode.INTERNAL, ""
@@ -187,9 +186,11 @@ class Session:
         finally:
             registry.put(Disconnected(self.connection))
             code, reason = self._closing or chat.farewell
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
-                await self._transport.close(code, reason)
-            chat.leave(self)
+            try:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+                    await self._transport.close(code, reason)
+            finally:
+                chat.leave(self)
 
     def _may_read(self) -> bool:
         return not self._paused and not self._handed_over and self._outbox.size < self._settings.outbox_bytes
@@ -226,15 +227,12 @@ class Session:
                     break
         return frames
 
-    async def _write(self, scope: trio.CancelScope, alive: MutableSet[ConnectionId]) -> None:
+    async def _write(self, scope: trio.CancelScope) -> None:
         try:
             while True:
                 if self._ping_wanted:
                     self._ping_wanted = False
-                    silent = self.connection not in alive
                     await self._transport.ping()
-                    if silent:  # that a ping could be written says nothing of whoever is to answer it
-                        alive.discard(self.connection)
                 elif self._outbox.size:
                     await self._transport.send(wire.pack(self._outbox.take(), self._settings.server_frame_bytes))
                     self._outbox.done()

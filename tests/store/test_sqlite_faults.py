@@ -41,7 +41,8 @@ BATCH = Batch(
 )
 STATEMENTS = [
     "BEGIN IMMEDIATE", "data_version", "AS u ON", "AS d ON", "max(id), 0) FROM users", "AS m ON m.sender", "AS k ON",
-    "max(id), 0) FROM messages", "UPDATE devices", "INTO users", "INTO conversations", "INSERT INTO messages", "INSERT INTO log", "INSERT INTO devices", "COMMIT",
+    "max(id), 0) FROM messages", "UPDATE devices", "INTO users", "INTO conversations", "INSERT INTO messages",
+    "INSERT INTO log", "INSERT INTO devices", "COMMIT",
 ]  # fmt: skip
 
 

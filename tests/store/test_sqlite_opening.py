@@ -325,6 +325,14 @@ async def test_a_write_protected_file_is_refused(path: Path, monkeypatch: pytest
         await SqliteStore(path).__aenter__()
 
 
+async def test_a_full_disk_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator would be told of an I/O error, and replace the disk."""
+    faults = install(monkeypatch)
+    faults.broken["journal_mode"] = fault("SQLITE_FULL")
+    with pytest.raises(ConfigurationError, match="no space left"):
+        await SqliteStore(path).__aenter__()
+
+
 async def test_an_opening_that_fails_lets_go_of_everything(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file would stay locked until the process ends."""
     faults = install(monkeypatch)

@@ -157,6 +157,30 @@ async def test_every_read_and_slice_is_a_sign_of_life() -> None:
         assert len(signs) == 4
 
 
+async def test_a_written_ping_is_no_sign_of_life_but_its_pong_is() -> None:
+    """Else a half-open connection lives for ever: each ping into the void would count as activity (failures 12). The pong may
+    be read before the ping's write has returned; were it forgotten, idle clients would be closed as silent.
+    """
+    signs: list[int] = []
+    async with connected(alive=lambda: signs.append(1)) as (transport, peer, _):
+        await transport.ping()
+        assert not signs
+        stream = transport._stream.inner
+        send_all = stream.send_all
+
+        async def send_and_be_answered(data: bytes) -> None:
+            await send_all(data)
+            await peer.send(frame(PONG))
+            await trio.testing.wait_all_tasks_blocked()
+
+        stream.send_all = send_and_be_answered  # type: ignore[method-assign, assignment]
+        await transport.ping()
+        assert len(signs) == 1
+        stream.send_all = send_all  # type: ignore[method-assign]
+        await transport.send([b"x"])
+        assert len(signs) == 2
+
+
 # Hostile peers.
 
 HOSTILE = {

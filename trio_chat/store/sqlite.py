@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import trio
 
 from ..core.batch import Batch, Page, PageRequest, Results
-from ..errors import ConfigurationError, StoreBusy
+from ..errors import ConfigurationError, StoreBusy, StoreFull
 from ..settings import Settings
 from . import connection, schema
 from .checkup import Checkup, quick_check
@@ -132,6 +132,8 @@ class _OpenFile:
                 advice = f"it is damaged ({error}): restore a backup"
             case _ if isinstance(fault, StoreBusy):
                 advice = "another process holds it: stop that one first"
+            case _ if isinstance(fault, StoreFull):
+                advice = "there is no space left on its disk: make some"
             case _:
                 advice = f"it cannot be opened: {error}"
         return ConfigurationError(f"{self.path}: {advice}")

@@ -43,6 +43,8 @@ class GuardedStream(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, alive: Callable[[], None] = _nothing) -> None:
         self.inner = stream
         """The stream it guards."""
+        self.unnoticed = False
+        """Whether `alive` is not to hear of the slices that are written."""
         self._write_timeout = write_timeout
         self._alive = alive
         self._writing = False
@@ -103,7 +105,8 @@ class GuardedStream(trio.abc.Stream):
                         await self.inner.send_all(view[start : start + SLICE_BYTES])
                     if scope.cancelled_caught:
                         raise trio.BrokenResourceError(f"the peer took no bytes for {self._write_timeout:g} s")
-                    self._alive()
+                    if not self.unnoticed:
+                        self._alive()
             self._cut_short = False
         finally:
             self._writing = False

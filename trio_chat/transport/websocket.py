@@ -102,7 +102,7 @@ class WebSocketTransport:
         stream: a socket, TLS or memory stream.
         settings: its limits and times are applied to this connection.
         trailing_data: what was read from the stream after the opening handshake.
-        alive: called when anything came from the peer, and when it took a slice of a write.
+        alive: called when anything came from the peer, and when it took a slice of a write that is no `ping`.
     """
 
     def __init__(
@@ -182,10 +182,17 @@ class WebSocketTransport:
             await self._flush()
 
     async def ping(self) -> None:
-        """Write a ping; does not wait for the answer. Raises and is cancelled as `send`."""
+        """Write a ping; does not wait for the answer. Raises and is cancelled as `send`.
+
+        Calls no `alive`: that a ping could be written says nothing of whoever is to answer it.
+        """
         self._check_open()
         self._engine.queue_ping()
-        await self._flush()
+        self._stream.unnoticed = True
+        try:
+            await self._flush()
+        finally:
+            self._stream.unnoticed = False
 
     async def close(self, code: CloseCode, reason: str) -> None:
         """Send a close frame, wait a little for the peer's, then close the stream gently. May be called twice.
