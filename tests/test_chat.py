@@ -240,6 +240,27 @@ async def test_acks_are_committed_before_a_drain_ends(autojump_clock: MockClock)
         await silence(bob, 1)
 
 
+async def test_what_waits_for_the_store_is_committed_when_nobody_is_left(autojump_clock: MockClock) -> None:
+    """Else the block ends with the last connection, and what that one sent or acknowledged just before is forgotten (A3)."""
+    store = MemoryStore()
+    async with guests() as outside:
+        async with open_chat(store) as chat:
+            alice, bob = await outside.peer(chat, "alice"), await outside.peer(chat, "bob")
+            await alice.send(says(send("a", "bob")))
+            assert isinstance(await said(bob), wire.Messages)
+            await bob.send(says(wire.Ack(seq=1), send("b", "alice")))
+            for peer in (alice, bob):
+                await peer.stream.aclose()
+            await wait_all_tasks_blocked()
+            assert chat.registry.sessions == 0
+        async with open_chat(store) as chat:
+            bob = await dial(outside.stream(chat), "/ws?user=bob")
+            welcome = await said(bob)
+            assert isinstance(welcome, wire.Welcome)
+            assert (welcome.cursor, welcome.head) == (1, 2)
+            await bob.stream.aclose()
+
+
 async def test_who_does_not_read_does_not_hold_up_a_drain(autojump_clock: MockClock) -> None:
     """Else one client that stopped reading decides when the server may end."""
     settings = Settings(drain_timeout=3.0)
@@ -781,6 +802,16 @@ async def test_who_is_revoked_while_being_let_in_stays_out(autojump_clock: MockC
         with trio.move_on_after(5):
             await trio.sleep_forever()
         assert codes == {"eve": CloseCode.UNAUTHORIZED, "bob": 0}
+
+
+async def test_revocations_are_kept_for_handshakes_only(autojump_clock: MockClock) -> None:
+    """Else every revocation there ever is costs memory for each connection there is (I6)."""
+    async with open_test_server() as server:
+        await enter(server, "alice")
+        with server.chat.handshake() as revoked:
+            server.chat.revoke("eve")
+            assert server.chat._handshakes == {next(iter(server.chat._handshakes)): revoked}
+        assert not server.chat._handshakes
 
 
 async def test_an_ack_of_what_was_not_sent_is_refused(autojump_clock: MockClock) -> None:

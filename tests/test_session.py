@@ -316,6 +316,24 @@ async def test_a_bug_is_told_as_internal(autojump_clock: MockClock) -> None:
     assert line.closings == [(CloseCode.INTERNAL, "")]
 
 
+async def test_a_transport_that_fails_to_close_ends_the_session_all_the_same(autojump_clock: MockClock) -> None:
+    """Else the chat waits for the session in every drain, and for as long as it may when it ends."""
+
+    class Stuck(Line):
+        async def close(self, code: CloseCode, reason: str) -> None:
+            await trio.lowlevel.checkpoint()
+            raise OSError("not connected")
+
+    line = Stuck()
+    async with open_chat(MemoryStore()) as chat:
+        session = Session(chat.next_connection(), line, Settings())
+        line.hangs_up()
+        with pytest.raises(OSError, match="not connected"):
+            await session.run(chat, Connected(session.connection, "alice", "phone"))
+        before = trio.current_time()
+    assert trio.current_time() - before < 1
+
+
 @pytest.mark.parametrize("side", ["read", "write"])
 async def test_a_broken_connection_ends_the_session(side: str, autojump_clock: MockClock) -> None:
     """Else sessions of peers that are gone stay for ever."""

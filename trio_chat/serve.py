@@ -46,14 +46,13 @@ class _Porch:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
         try:
-            try:
-                await self._serve(stream)
-            finally:
-                await trio.aclose_forcefully(stream)
+            await self._serve(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
             _log.debug("a connection broke")
         except* Exception as failures:
             _log.error("a connection failed", exc_info=failures)
+        finally:
+            await trio.aclose_forcefully(stream)
 
     def dismiss(self) -> None:
         """Begin to let everybody go: handshakes at once, sessions with their answers and 1001."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..core.batch import Batch, Results
 from ..errors import StoreBusy, StoreFull
 from ..settings import Settings
+from .connection import BUSY_SECONDS
 from .conversations import Conversations
 from .devices import Openings, mark
 from .drafts import NEWEST, Drafts
@@ -20,6 +21,12 @@ __all__ = ["CHECKPOINT_PAGES", "Writer"]
 
 CHECKPOINT_PAGES = 4000
 """The WAL is copied into the database after about so many pages (16 MB): seldom, as each time costs tens of milliseconds."""
+
+RESTART_PAGES = 16_000
+"""A WAL this much longer than when it last began anew (64 MB) is worth waiting for readers, see `Writer._restart`."""
+
+RESTART_MS = 500
+"""How long it may wait: a commit that is due meanwhile comes so much later."""
 
 PAGES_PER_BATCH, PAGES_PER_ROW = 8, 3
 """What a transaction adds to the WAL, at most, roughly (measured: 2 pages a message between random users)."""
@@ -39,6 +46,7 @@ class Writer:
         self.newest = 0  # the highest id of a message, or 0 if that is not known
         self.version = -1
         self.pages = 0  # in the WAL, by estimate: the true number is not to be had without a checkpoint
+        self.restart_at = RESTART_PAGES  # when the WAL has so many pages
 
     def append(self, batch: Batch, now: int) -> Results:
         """`Store.append`, blocking."""
@@ -73,10 +81,25 @@ class Writer:
             return
         self.pages = 0
         try:
-            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _, pages, _ = self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages >= self.restart_at:
+                self.restart_at = RESTART_PAGES + (0 if self._restart() else pages)
         except sqlite3.Error as error:
             if not isinstance(translate(error, self.path), StoreFull | StoreBusy):
                 raise
+
+    def _restart(self) -> bool:
+        """Have the WAL written from its beginning again; False if a reader would not end in time.
+
+        It does so by itself when there is a moment without readers after all of it was copied. In a storm of clients that
+        catch up there is none, and the WAL would grow until the disk is full.
+        """
+        self.connection.execute(f"PRAGMA busy_timeout = {RESTART_MS}").fetchone()
+        try:
+            busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}").fetchone()
+        return not busy
 
     def close(self, readers: Sequence[sqlite3.Connection]) -> bool:
         """Close the readers, then this connection; say whether all that is committed is in the database file.
