@@ -166,6 +166,21 @@ async def test_what_another_try_would_not_mend_is_not_tried_again(fault: StoreEr
     assert len(store.batches) == 1
 
 
+@pytest.mark.parametrize("kind", ["marks", "openings", "drafts"])
+async def test_what_another_try_would_not_mend_ends_the_trying_one_by_one(kind: str) -> None:
+    """Else everybody waits for a lock once for each of a thousand rows: for half an hour."""
+    store = Failing(n1=RowRefused("bad"), n2=StoreBusy("locked"))
+    batch = Batch(
+        marks=(Mark("bob", "phone", 1), Mark("bob", "web", 1)) if kind == "marks" else (),
+        openings=(Opening(1, "bob", "phone"), Opening(2, "bob", "web")) if kind != "drafts" else (),
+        drafts=(draft(1, "a"), draft(2, "b")),
+    )
+    results = await committed(store, batch)
+    busy = Refused(ErrorCode.OVERLOADED)
+    assert results == Results(openings=(busy,) * len(batch.openings), drafts=(busy, busy))
+    assert len(store.batches) == 2
+
+
 @pytest.mark.parametrize("fault", [ValueError("planted"), RuntimeError("planted"), AssertionError("planted")])
 async def test_anything_else_stops_the_committer(fault: Exception) -> None:
     """Else a server goes on that does not know what is stored (S5)."""

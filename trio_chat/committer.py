@@ -73,16 +73,16 @@ class Committer:
 
         Marks that cannot be stored are dropped: a device says again what it has, at the latest when it leaves.
         """
+        hopeless: Refused | None = None
         for mark in batch.marks:
-            try:
-                await self._store.append(Batch(marks=(mark,)), self._clock())
-            except RowRefused:
-                continue
-            except StoreError:
+            results = await self._alone(Batch(marks=(mark,)))
+            if isinstance(results, Refused) and results.code is not RowRefused.code:
+                hopeless = _hopeless(results)
                 break
         openings: list[Opened | Refused] = []
         for opening in batch.openings:
-            results = await self._alone(Batch(openings=(opening,)))
+            results = hopeless or await self._alone(Batch(openings=(opening,)))
+            hopeless = _hopeless(results)
             openings.append(results if isinstance(results, Refused) else results.openings[0])
         drafts: list[Stored | Refused] = []
         stopped: dict[ConnectionId, Refused] = {}  # sources that met a retryable refusal: what follows is refused, too (S4)
@@ -91,7 +91,8 @@ class Committer:
             if draft.source in stopped:
                 result = stopped[draft.source]
             else:
-                results = await self._alone(Batch(drafts=(draft,)))
+                results = hopeless or await self._alone(Batch(drafts=(draft,)))
+                hopeless = _hopeless(results)
                 result = results if isinstance(results, Refused) else results.drafts[0]
             if isinstance(result, Refused) and result.code.retryable:
                 stopped[draft.source] = result
@@ -103,6 +104,13 @@ class Committer:
             return await self._store.append(batch, self._clock())
         except StoreError as error:
             return Refused(error.code)
+
+
+def _hopeless(results: Results | Refused) -> Refused | None:
+    """The refusal after which the rest is not tried, either: each row would wait as long again, or retry an fsync."""
+    if isinstance(results, Refused) and results.code in (StoreBusy.code, StoreUnavailable.code):
+        return results
+    return None
 
 
 class Loader:

@@ -198,7 +198,7 @@ class Session:
     async def _read(self, chat: Chat) -> None:
         """Read until the connection ends, and then end the session; or until reading is stopped: the writer goes on."""
         put = chat.registry.put
-        while True:
+        while True:  # noqa: ASYNC913  (every turn waits, receives or returns)
             while self._reading and not self._may_read():
                 self._read_wanted = trio.Event()
                 await self._read_wanted.wait()

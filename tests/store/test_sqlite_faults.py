@@ -347,6 +347,46 @@ async def test_the_wal_is_copied_now_and_then(path: Path, monkeypatch: pytest.Mo
         assert store.failure is not None
 
 
+async def test_the_wal_begins_anew_although_somebody_always_reads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite waits for a moment without readers; in a storm of clients that catch up the WAL would fill the disk."""
+    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 40)
+    monkeypatch.setattr(writer, "RESTART_PAGES", 100)
+    monkeypatch.setattr(writer, "RESTART_MS", 1)
+    restart = writer.Writer._restart
+    outcomes: list[bool] = []
+    ends = False
+
+    def begin() -> None:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM log").fetchone()
+
+    def while_it_waits(self: writer.Writer) -> bool:
+        if ends:
+            reader.execute("ROLLBACK")
+        outcomes.append(restart(self))
+        if ends:
+            begin()
+        return outcomes[-1]
+
+    monkeypatch.setattr(writer.Writer, "_restart", while_it_waits)
+    async with SqliteStore(path) as store:
+        await store.append(one("first"), 1000)
+        with closing(connection.read(path)) as reader:
+            begin()
+            for number in range(100):
+                await store.append(one(f"a{number}"), 1000)
+            assert 2 <= len(outcomes) <= 10  # one that does not end is waited for now and then only
+            assert not any(outcomes)
+            ends = True
+            sizes = []
+            for number in range(300):
+                await store.append(one(f"b{number}"), 1000)
+                sizes.append(connection.size_of(path, "-wal"))
+            assert outcomes.count(True) > 5
+            assert sizes[-1] == sizes[150]
+        assert writing(store).execute("PRAGMA busy_timeout").fetchone() == (2000,)
+
+
 async def test_what_is_remembered_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of a server would grow with everybody it ever heard of (I6)."""
     async with SqliteStore(path) as store:

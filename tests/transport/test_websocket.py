@@ -158,8 +158,9 @@ async def test_every_read_and_slice_is_a_sign_of_life() -> None:
 
 
 async def test_a_written_ping_is_no_sign_of_life_but_its_pong_is() -> None:
-    """Else a half-open connection lives for ever: each ping into the void would count as activity (failures 12). The pong may
-    be read before the ping's write has returned; were it forgotten, idle clients would be closed as silent.
+    """Else a half-open connection lives for ever: each ping into the void would count as activity (failures 12).
+
+    The pong may be read before the ping's write has returned; were it forgotten, idle clients would be closed as silent.
     """
     signs: list[int] = []
     async with connected(alive=lambda: signs.append(1)) as (transport, peer, _):
