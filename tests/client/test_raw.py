@@ -94,3 +94,20 @@ async def test_a_server_that_never_answers_is_not_waited_for() -> None:
         with pytest.raises(NotConnected):
             async with open_raw_client(f"ws://127.0.0.1:{port}/ws", timeout=0.1):
                 raise AssertionError("connected")
+
+
+async def test_frames_it_does_not_know_are_passed_over(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an older command line breaks with the first newer server (C1)."""
+    async with open_test_server() as server:
+        alice = await enter(server, "alice")
+        await alice.send(wire.Ping(), wire.Ping())
+        known = wire.decode_server
+        seen: list[bytes] = []
+
+        def newer(payload: bytes) -> wire.ServerFrame:
+            seen.append(payload)
+            return known(payload if len(seen) > 1 else b'{"type":"presence","user":"bob"}')
+
+        monkeypatch.setattr(wire, "decode_server", newer)
+        assert await alice.receive() == wire.Pong()
+    assert len(seen) == 2

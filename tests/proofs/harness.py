@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil  # type: ignore[import-untyped]
+import psutil
 import trio
 
 from .peers import Bill, dial, response_head

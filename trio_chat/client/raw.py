@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import h11
+import msgspec
 import trio
 import trio_websocket
 import wsproto.utilities
@@ -63,16 +64,18 @@ class RawClient:
             raise _closed(closed) from None
 
     async def receive(self) -> wire.ServerFrame:
-        """The next frame. Cancelling loses nothing.
+        """The next frame of a type this version knows; others are passed over (C1). Cancelling loses nothing.
 
         Raises:
             ClosedByServer: there are no more.
         """
-        try:
-            message = await self._connection.get_message()
-        except trio_websocket.ConnectionClosed as closed:
-            raise _closed(closed) from None
-        return wire.decode_server(message.encode() if isinstance(message, str) else message)
+        while True:
+            try:
+                message = await self._connection.get_message()
+            except trio_websocket.ConnectionClosed as closed:
+                raise _closed(closed) from None
+            with suppress(msgspec.DecodeError):
+                return wire.decode_server(message.encode() if isinstance(message, str) else message)
 
     async def aclose(self) -> None:
         """Close with 1000 and wait for the server's answer."""
