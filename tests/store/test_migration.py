@@ -189,3 +189,25 @@ async def test_what_takes_long_is_reported(path: Path, newer: schema.Schema, mon
     migration.up(path, said.append, newer)
     assert any(line.startswith("copying") and line.endswith("%") for line in said)
     assert sum(line.startswith("applying m0002_topic: ") for line in said) > 2
+
+
+async def test_a_copy_that_fails_leaves_nothing(path: Path, newer: schema.Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each restart of a server that cannot migrate would leave another half of a copy, until the disk is full."""
+    await fill(path)
+    half = path.with_name(f"{path.name}.before-migration.partial")
+    half.write_bytes(b"of one that was killed")
+    journal = path.with_name(f"{half.name}-journal")
+    journal.write_bytes(b"likewise")
+    before = set(path.parent.iterdir()) - {half, journal}
+
+    def fails(path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(migration, "_sync", fails)
+        with pytest.raises(ConfigurationError, match="Input/output error"):
+            migration.up(path, lambda line: None, newer)
+    assert set(path.parent.iterdir()) == before
+    half.write_bytes(b"of one that was killed")
+    migration.up(path, lambda line: None, newer)
+    assert set(path.parent.iterdir()) - before == set(copies(path))

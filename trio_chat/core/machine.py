@@ -352,7 +352,9 @@ class Core:
         for connection in list(self._connections.values()):
             if not connection.open:
                 continue
-            if connection.pinged is not None:
+            if connection.paused:  # its pong may lie behind what is not read from it: that silence is ours
+                connection.heard, connection.pinged = now, None
+            elif connection.pinged is not None:
                 if now - connection.pinged >= self._settings.ping_timeout:
                     self._close(connection, now, CloseCode.SILENT, "no answer to a ping")
                     continue

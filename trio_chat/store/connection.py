@@ -76,11 +76,13 @@ def write(path: Path) -> sqlite3.Connection:
     """The connection that writes, in WAL mode.
 
     Raises:
-        sqlite3.Error: the file cannot be written.
+        sqlite3.Error: the file cannot be written, or not in WAL mode.
     """
     connection = _connect(path, "mode=rw")
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":  # no error of SQLite's; in any other mode FULL alone does not make a commit durable
+            raise sqlite3.OperationalError(f"its file system cannot hold a WAL, it stays in mode {mode}")
         # Not NORMAL: that one acknowledges what a power loss takes away again.
         connection.execute("PRAGMA synchronous = FULL")
         # SQLite ignores it if the checkpoint it makes by itself fails, and syncs again later: see writer.py.

@@ -166,21 +166,32 @@ def _back_up(writer: sqlite3.Connection, path: Path, report: Report) -> Path:
     name = f"{path.name}.before-migration-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     copy = next(copy for copy in map(path.with_name, names) if not copy.exists())
-    partial = copy.with_name(f"{copy.name}.partial")
-    partial.unlink(missing_ok=True)
+    # One name for all of them: what a kill left behind goes before the next one, which may need its space.
+    partial = path.with_name(f"{path.name}.before-migration.partial")
+    _remove(partial)
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     ticker = _Ticker(report)
-    with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as target:
-        writer.backup(
-            target,
-            pages=_BACKUP_PAGES,
-            progress=lambda _, left, total: ticker(f"copying to {copy.name}: {100 * (total - left) // max(total, 1)} %"),
-        )
-    _sync(partial)
-    partial.rename(copy)
+    try:
+        with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as target:
+            writer.backup(
+                target,
+                pages=_BACKUP_PAGES,
+                progress=lambda _, left, total: ticker(f"copying to {copy.name}: {100 * (total - left) // max(total, 1)} %"),
+            )
+        _sync(partial)
+        partial.rename(copy)
+    except BaseException:
+        _remove(partial)
+        raise
     _sync(copy.parent)  # the name, too, is on disk then
     report(f"copied the database to {copy.name}")
     return copy
+
+
+def _remove(database: Path) -> None:
+    """With its journal: SQLite would roll that one back into the next file of this name."""
+    for suffix in ("-journal", "-wal", "-shm", ""):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
