@@ -87,7 +87,7 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "to": "The user it was sent to.",
             "text": "The message; null if the text was removed later.",
             "sent_at": "When the server stored it, in Unix milliseconds. Never decreases within a log.",
-            "kind": "What the entry is; left out, it is `message`.",
+            "kind": "What the entry is: `message`, in this version. [L5]",
         },
     ),
     "Stored": (
@@ -135,14 +135,22 @@ TOLD: Final = {
 UNTOLD: Final = {
     "send_rate": ("sends a second", "Per user, over all of the user's connections; then `rate_limited`."),
     "send_burst": ("sends", "How many a user may make at once."),
-    "bad_frames": ("a minute", "Refused frames (`bad_frame`, `too_large`) per connection; then 4429."),
+    "frame_rate": (
+        "frames a second",
+        "Of any type, per user, over all connections; more are read later. [C9]",
+    ),
+    "bad_frames": (
+        "a minute",
+        "Refused frames (`bad_frame`, `too_large`) per user, over all of the user's connections; then 4429. [C9]",
+    ),
+    "user_connections": ("connections", "Per user, those that only send included; a further one is closed with 1008."),
     "server_frame_bytes": ("bytes", "Where a `messages` or `stored` frame ends; a single entry may exceed it. [C6]"),
     "fragments": ("fragments", "Per WebSocket message; then 1008."),
     "message_seconds": ("seconds", "From the first byte of a WebSocket message to its last; then 1008."),
     "handshake_timeout": ("seconds", "TLS, HTTP request and authentication together; then the connection is dropped."),
     "ping_timeout": ("seconds", "After an unanswered ping; then 4408."),
     "write_timeout": ("seconds", "For the client to take 16 KiB; then the connection is dropped."),
-    "retry_spread": ("seconds", "The pause asked for in a 1001 is at most about this long."),
+    "retry_spread": ("seconds", "The pause asked for in a 1001 or 1011 is at most about this long."),
     "devices": ("devices", "Remembered per user, and connected at once; then 1008. [C2]"),
     "new_devices": ("an hour", "New device names per user; then 4429. [C2]"),
     "mailbox": ("messages", "Not yet delivered to any device of a user; then its senders get `mailbox_full`."),
@@ -224,6 +232,9 @@ def _object(name: str, component: Mapping[str, Any]) -> dict[str, Any]:
     if name == "Send":  # this one rule is the decoder's, not msgspec's
         result["properties"]["text"]["not"] = {"pattern": r"\x00"}
     result["required"] = component["required"]
+    if name == "Message":  # wire.py takes an entry without a kind, and sends none
+        del result["properties"]["kind"]["default"]
+        result["required"] = [*result["required"], "kind"]
     if name in CLIENT:
         if component["additionalProperties"] is not False:
             raise ValueError(f"{name} would take unknown fields")

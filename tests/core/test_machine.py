@@ -6,8 +6,8 @@ import pytest
 
 from trio_chat import wire
 from trio_chat.core import effects
-from trio_chat.core.batch import Draft
-from trio_chat.core.events import Disconnected, Received, Revoked, Tick
+from trio_chat.core.batch import Draft, Opened, Results, Stored
+from trio_chat.core.events import Committed, Connected, Disconnected, Received, Revoked, Tick
 from trio_chat.core.machine import Core
 from trio_chat.errors import CloseCode, ErrorCode, InvalidFrame
 from trio_chat.settings import Settings
@@ -489,6 +489,21 @@ def test_silence_is_asked_about_and_then_ends() -> None:
     assert silent.code == CloseCode.SILENT
     assert silent.pings == 1
     assert alive.open
+
+
+def test_who_is_not_read_cannot_answer() -> None:
+    """If this fails, a disk that stalls costs everybody who sent much their connection: nobody read their pongs."""
+    core = Core(Settings(send_rate=None, uncommitted=2))
+    core.handle(Connected(1, "alice", "phone"), 0.0)
+    core.next_batch(0.0)
+    core.handle(Committed(Results(openings=(Opened("log", 0, 0, 0, new=True),))), 0.0)
+    sends = tuple(wire.Send(id=id, to="bob", text="hi") for id in ("a", "b"))
+    assert core.handle(Received(1, sends), 0.0) == [effects.Pause(1)]
+    core.next_batch(0.0)
+    assert [effect for second in range(60) for effect in core.handle(Tick(), float(second))] == []
+    core.handle(Committed(Results(drafts=(Stored(1, 1, 1), Stored(2, 2, 1)))), 60.0)
+    done = [(second, type(effect)) for second in range(60, 120) for effect in core.handle(Tick(), float(second))]
+    assert done == [(84, effects.Ping), (94, effects.Close)]
 
 
 def test_an_answer_to_a_ping_counts() -> None:

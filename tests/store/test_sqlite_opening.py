@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -249,6 +250,18 @@ async def test_a_database_whose_schema_cannot_be_read_is_refused_untouched(path:
     with pytest.raises(ConfigurationError, match="restore a backup"):
         await SqliteStore(path).__aenter__()
     assert files(path) == before
+
+
+async def test_a_file_that_cannot_have_a_wal_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite says nothing where there is no shared memory; a power loss takes acknowledged messages away then."""
+
+    class NoWal(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            return super().execute(sql.replace("journal_mode = WAL", "journal_mode"), *values)
+
+    monkeypatch.setattr(connection, "Connection", NoWal)
+    with pytest.raises(ConfigurationError, match="cannot hold a WAL, it stays in mode delete"):
+        await SqliteStore(path).__aenter__()
 
 
 async def test_a_damaged_file_is_refused_when_checked(path: Path) -> None:

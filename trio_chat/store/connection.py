@@ -72,6 +72,12 @@ def look(path: Path) -> sqlite3.Connection | None:
     return _connect(path, "mode=ro" if size_of(path, "-wal") else "mode=ro&immutable=1")
 
 
+def _use_wal(connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":  # no error of SQLite's; in any other mode FULL alone does not make a commit durable
+        raise sqlite3.OperationalError(f"its file system cannot hold a WAL, it stays in mode {mode}")
+
+
 def write(path: Path) -> sqlite3.Connection:
     """The connection that writes, in WAL mode.
 
@@ -80,9 +86,7 @@ def write(path: Path) -> sqlite3.Connection:
     """
     connection = _connect(path, "mode=rw")
     try:
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":  # no error of SQLite's; in any other mode FULL alone does not make a commit durable
-            raise sqlite3.OperationalError(f"its file system cannot hold a WAL, it stays in mode {mode}")
+        _use_wal(connection)
         # Not NORMAL: that one acknowledges what a power loss takes away again.
         connection.execute("PRAGMA synchronous = FULL")
         # SQLite ignores it if the checkpoint it makes by itself fails, and syncs again later: see writer.py.
