@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 PROOFS = Path(__file__).parent / "proofs"
 
@@ -24,6 +24,7 @@ settings.register_profile(
     "ci",
     derandomize=True,
     database=None,
+    phases=(Phase.explicit, Phase.generate),  # shrinking a failure of a state machine takes minutes: "dev" does it
     max_examples=100,
     stateful_step_count=40,
     deadline=None,

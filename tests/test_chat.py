@@ -16,7 +16,7 @@ from trio_chat import authenticators, wire
 from trio_chat.chat import Chat, open_chat
 from trio_chat.client.raw import ClosedByServer, NotConnected, wrap_stream
 from trio_chat.core.batch import Batch, Results
-from trio_chat.errors import CloseCode, ErrorCode, StoreLocked
+from trio_chat.errors import CloseCode, ConfigurationError, ErrorCode, StoreLocked
 from trio_chat.model import Identity
 from trio_chat.serve import handle
 from trio_chat.settings import Settings
@@ -868,3 +868,10 @@ async def test_refused_at_the_door_is_an_exception(autojump_clock: MockClock) ->
         with pytest.raises(NotConnected) as refused:
             await server.connect("")
         assert refused.value.status == 401
+
+
+async def test_settings_are_checked() -> None:
+    """Else a limit of nothing stops the chat later, somewhere else."""
+    with pytest.raises(ConfigurationError, match="window"):
+        async with open_chat(MemoryStore(), settings=Settings(window=-1)):
+            pass

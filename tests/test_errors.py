@@ -87,3 +87,11 @@ def test_exceptions_carry_what_an_answer_needs() -> None:
     )
     assert (StoreLocked("held", 42).holder, StoreLocked("held").holder) == (42, None)
     assert (Refused().status, Refused("no", status=403).status, str(Refused("no"))) == (401, 403, "no")
+
+
+def test_a_refusal_is_a_refusal() -> None:
+    """Else an authenticator's mistake tells a client that all is well."""
+    assert Refused("no", status=429).status == 429
+    for status in (200, 101, 302, 500):
+        with pytest.raises(ValueError, match="4xx"):
+            Refused("no", status=status)

@@ -124,9 +124,11 @@ class Stage:
         self.nursery.start_soon(program.read)
         return program
 
-    async def server(self, db: str = "chat.db", port: str = "0") -> Program:
-        """A server that listens; give the port of an earlier one to take its place."""
-        options = ["--demo", "--port", port, "--db", str(self.folder / db), "--rate-limit", "off"]
+    async def server(self, db: str = "chat.db", port: str = "0", settings: str = "") -> Program:
+        """A server that listens, with these settings (TOML); give the port of an earlier one to take its place."""
+        config = self.folder / "settings.toml"
+        config.write_text(settings, encoding="utf-8")
+        options = ["--demo", "--port", port, "--db", str(self.folder / db), "--rate-limit", "off", "--config", str(config)]
         server = await self._start([sys.executable, "-m", "trio_chat", "serve", *options])
         self.url = (await server.says(r"listening on .* (ws://[^)\s]+)"))[1]
         return server
@@ -281,3 +283,30 @@ async def test_a_replaced_device_stops(staged: Staged) -> None:
         await second.sees("stored")
         assert await second.leave() == 0
         assert second.events("away") == []
+
+
+async def test_a_full_mailbox_holds_up_messages_to_nobody_else(staged: Staged) -> None:
+    """Else one recipient who is away for long keeps a client from writing to anybody, or gets what waited out of order."""
+    texts = [f"message {k}" for k in range(8)]
+    async with staged() as stage:
+        await stage.server(settings="mailbox = 3\n")
+        alice = await stage.client("alice", "bob")
+        await alice.type(*texts)
+        await alice.sees("stored", 3)
+        alice.process.terminate()
+        await alice.ended.wait()
+        assert [message["text"] for message in stage.state("alice")["outbox"]] == texts[3:]
+
+        alice = await stage.client("alice", "carol")  # the outbox has those to bob, and they come first
+        await alice.type("one", "two")
+        await alice.sees("stored", 2)
+        assert alice.texts("stored") == ["one", "two"]
+
+        bob = await stage.client("bob", "alice")
+        await alice.sees("stored", 7)
+        await bob.sees("message", 8)
+        assert await alice.leave() == 0
+        assert await bob.leave() == 0
+        assert bob.texts("message") == texts
+        assert alice.texts("stored") == ["one", "two", *texts[3:]]
+        assert alice.events("refused") == []

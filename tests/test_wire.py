@@ -514,3 +514,13 @@ def test_packing_nothing() -> None:
     """Else an empty outbox puts an empty frame on the wire."""
     assert wire.pack([], 1_024) == []
     assert wire.pack([Stored(messages=[])], 1_024) == []
+
+
+def test_a_newer_servers_frame_is_unknown_and_a_broken_one_is_broken() -> None:
+    """Else a client breaks with the first newer server, or passes over an entry that it could not read (C1, A2)."""
+    with pytest.raises(wire.UnknownFrame):
+        wire.decode_server(b'{"type":"presence","user":"bob"}')
+    for payload in (b'{"type":"messages","messages":[{"seq":1}],"head":1}', b'{"seq":1}', b"[]", b"{"):
+        with pytest.raises(msgspec.DecodeError) as broken:
+            wire.decode_server(payload)
+        assert not isinstance(broken.value, wire.UnknownFrame)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final, Protocol
 
+import msgspec
 import trio
 
 from .admission import Admission
@@ -26,6 +27,10 @@ _LAST_COMMIT: Final = 5.0
 """Seconds for what was read to be committed when everything is cancelled."""
 _FAREWELLS: Final = 1.5
 """Seconds for those to be gone who are cut off at the end of a drain."""
+
+
+_UNWELL: Final = 10.0
+"""Seconds after which a refusal says nothing about now."""
 
 
 class _LiveSession(SessionPort, Protocol):
@@ -59,6 +64,16 @@ class Chat:
     def failure(self) -> str | None:
         """Why messages cannot be stored now, in one sentence for the operator; None while all is well."""
         return "a task of the chat failed" if self._failed else self._store.failure
+
+    @property
+    def healthy(self) -> bool:
+        """Whether messages can be stored, as far as is known: what ``/healthz`` says.
+
+        After a refusal for want of space or of a lock it is False until a message is stored, or for `_UNWELL` seconds: if
+        nobody were sent here any more, nobody would find out that all is well again.
+        """
+        recent = trio.current_time() - self.registry.refused_at < _UNWELL
+        return self.failure is None and not self.draining.is_set() and not recent
 
     @property
     def farewell(self) -> tuple[CloseCode, str]:
@@ -169,11 +184,12 @@ async def open_chat(
         memory_path: False feeds every connection from the store; for tests.
 
     Raises:
-        ConfigurationError: the store cannot be served (`StoreLocked`, `SchemaMismatch`); the block was not entered.
+        ConfigurationError: a setting is out of its range, or the store cannot be served (`StoreLocked`,
+            `SchemaMismatch`); the block was not entered.
         BaseExceptionGroup: a task of the chat failed, which cancels the block. An exception of the block itself leaves as
         it is.
     """
-    settings = settings or Settings()
+    settings = Settings.of(**msgspec.structs.asdict(settings or Settings()))
     opened: AbstractAsyncContextManager[Store]
     opened = SqliteStore(store, settings) if isinstance(store, str | os.PathLike) else store
     body: BaseException | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import trio
 
 from .core.batch import Batch, ConnectionId, Opened, Page, PageRequest, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
-from .errors import RowRefused, StoreBusy, StoreError, StoreUnavailable
+from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
 from .store.base import Store
 
 __all__ = ["Committer", "Loader", "unix_ms"]
@@ -35,6 +36,8 @@ class Committer:
         self._clock = clock
         self._batch: Batch | None = None
         self._ready = trio.Event()
+        self.refused_at = -math.inf
+        """When the store last refused a batch, for want of space or of a lock; -inf once it took one."""
 
     def submit(self, batch: Batch) -> None:
         """Commit this batch; its `Committed` is reported when it is durable. One at a time."""
@@ -58,15 +61,21 @@ class Committer:
 
     async def _commit(self, batch: Batch) -> Results:
         try:
-            return await self._store.append(batch, self._clock())
+            results = await self._store.append(batch, self._clock())
         except (StoreBusy, StoreUnavailable) as error:
             # Another try would only wait as long again, or retry an fsync that failed.
             _log.error("a batch of %d messages was refused: %s", len(batch.drafts), error)
+            self.refused_at = trio.current_time()
             refused = Refused(error.code)
             return Results(openings=(refused,) * len(batch.openings), drafts=(refused,) * len(batch.drafts))
         except StoreError as error:
             _log.warning("a batch of %d messages is tried one by one: %s", len(batch.drafts), error)
+            if isinstance(error, StoreFull):
+                self.refused_at = trio.current_time()
             return await self._one_by_one(batch)
+        if batch.drafts:
+            self.refused_at = -math.inf
+        return results
 
     async def _one_by_one(self, batch: Batch) -> Results:
         """Every row in a transaction of its own, so that only those that cannot be stored are refused (failures 24).

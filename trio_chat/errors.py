@@ -186,9 +186,14 @@ class Refused(ChatError):
 
     Args:
         message: for the server's log; the client is told only the status.
-        status: the HTTP status of the answer, 401 (who are you?) or 403 (you may not).
+        status: the HTTP status of the answer, 401 (who are you?), 403 (you may not) or another 4xx.
+
+    Raises:
+        ValueError: the status is none of these.
     """
 
     def __init__(self, message: str = "refused", *, status: int = 401) -> None:
         super().__init__(message)
+        if not 400 <= status <= 499:
+            raise ValueError(f"a refusal is a 4xx, not a {status}")
         self.status = status

@@ -93,6 +93,11 @@ class Registry:
         self._inbox.wake()
 
     @property
+    def refused_at(self) -> float:
+        """See `Committer.refused_at`."""
+        return self._committer.refused_at
+
+    @property
     def sessions(self) -> int:
         """How many sessions there are."""
         return len(self._sessions)

@@ -223,7 +223,8 @@ async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
         ssl_context: for ``wss://``.
         authenticate: an async function that takes the `Request` and returns an `Identity` or raises `Refused`.
         allowed_origins: origins of pages that may connect beside those of this host, exactly as browsers write them.
-        trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
+        trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` is believed; ``unix`` for those that
+            connect by a Unix socket.
         task_status: is given the listeners once they listen.
 
     Raises:

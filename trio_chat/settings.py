@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Sends a second per user, refilling the burst; None turns every bucket off."),
     ] = 20.0
     send_burst: Annotated[int, _count("Sends a user may make at once.")] = 100
-    frame_rate: Annotated[float, Meta(gt=0, description="Frames a second per user, of any kind; read no faster.")] = 5000.0
+    frame_rate: Annotated[float, Meta(gt=0, description="Frames a second per user, of any kind; read no faster.")] = 1000.0
     retry_after: Annotated[float, Meta(ge=1, description="The pause asked for after a retryable refusal, at least.")] = 1.0
 
     # When silence is too long.
@@ -93,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @classmethod
     def of(cls, **values: object) -> Settings:
-        """The settings with `values` in place of the defaults, checked.
+        """The settings with `values` in place of the defaults, checked; `open_chat` checks those it is given.
 
         Raises:
             ConfigurationError: a name is unknown or a value is out of its range; one sentence says which.

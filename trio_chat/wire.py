@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Final, TypeAlias, Union
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, Union, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -226,13 +226,31 @@ def encoded_size(message: Message) -> int:
     return len(encode_entry(message)) + 1
 
 
+class _Typed(Struct):
+    type: str
+
+
+_typed: Final[msgspec.json.Decoder[_Typed]] = msgspec.json.Decoder(_Typed)
+_SERVER_TYPES: Final = frozenset(frame.__struct_config__.tag for frame in get_args(ServerFrame))
+
+
+class UnknownFrame(msgspec.ValidationError):
+    """A frame of a type that a later version has added: a client passes over it (C1)."""
+
+
 def decode_server(payload: bytes) -> ServerFrame:
     """The frame a server sent, for clients and tests.
 
     Raises:
-        msgspec.DecodeError: it is not a frame this version knows.
+        UnknownFrame: its type is not one of this version's.
+        msgspec.DecodeError: it is no frame, or one of a known type that is broken.
     """
-    return _server_decoder.decode(payload)
+    try:
+        return _server_decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        if _typed.decode(payload).type in _SERVER_TYPES:
+            raise
+        raise UnknownFrame(str(error)) from None
 
 
 def _size(text: str) -> int:

@@ -211,3 +211,12 @@ async def test_a_copy_that_fails_leaves_nothing(path: Path, newer: schema.Schema
     half.write_bytes(b"of one that was killed")
     migration.up(path, lambda line: None, newer)
     assert set(path.parent.iterdir()) - before == set(copies(path))
+
+
+async def test_a_step_that_breaks_references_changes_nothing(path: Path, tmp_path: Path) -> None:
+    """A step that forgets half of what it has to move would leave messages of nobody."""
+    await fill(path)
+    broken = steps_in(tmp_path / "broken", fault="db.execute('DELETE FROM conversations')")
+    with pytest.raises(ConfigurationError, match="references to what is not there"):
+        migration.up(path, lambda line: None, broken)
+    assert migration.status(path) == [(FIRST, True)]

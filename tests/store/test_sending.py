@@ -183,7 +183,10 @@ async def test_what_retention_removed_is_not_undelivered(backend: Backend) -> No
 
 
 async def test_after_a_refusal_the_source_is_refused(backend: Backend) -> None:
-    """A client that pipelines could not keep its order: a later message would be stored before a refused one (S4)."""
+    """A client that pipelines could not keep its order: a later message would be stored before a refused one (S4).
+
+    And one that sends a stored message again would be told that it is not stored (S2).
+    """
     async with backend.open(Settings(mailbox=1)) as store:
         results = await send(
             store,
@@ -193,7 +196,7 @@ async def test_after_a_refusal_the_source_is_refused(backend: Backend) -> None:
             draft("alice", "bob", "1", source=1),
             draft("alice", "carol", "3", source=2),
         )
-    assert results == (Stored(1, 1, 1000), FULL, FULL, FULL, Stored(2, 1, 1000))
+    assert results == (Stored(1, 1, 1000), FULL, FULL, Stored(1, 1, 1000, new=False), Stored(2, 1, 1000))
 
 
 async def test_who_is_only_refused_does_not_come_to_exist(backend: Backend) -> None:

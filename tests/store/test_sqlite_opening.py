@@ -280,7 +280,7 @@ async def test_a_missing_directory_and_a_directory_are_refused(path: Path) -> No
     """The error would be SQLite's, which names neither the path nor the reason."""
     with pytest.raises(ConfigurationError, match="No such file or directory"):
         await SqliteStore(path / "missing" / "chat.db").__aenter__()
-    with pytest.raises(ConfigurationError, match="cannot be opened"):
+    with pytest.raises(ConfigurationError, match="is not a file"):
         await SqliteStore(path.parent).__aenter__()
 
 
@@ -483,3 +483,29 @@ async def test_a_disk_that_hangs_does_not_hang_the_shutdown(path: Path, monkeypa
 async def test_settings_are_the_defaults_unless_given(path: Path) -> None:
     """An application that gives no settings would have no limits."""
     assert SqliteStore(path).settings == Settings()
+
+
+def elsewhere(path: Path, other: Path, how: str) -> Path:
+    if how == "hard link":
+        other.hardlink_to(path)
+        return other
+    if how == "rename":
+        return path.rename(other)
+    path.with_name(f"{path.name}.lock").unlink()
+    return path
+
+
+@pytest.mark.parametrize("how", ["hard link", "rename", "no lock file"])
+async def test_a_served_file_is_not_served_under_another_name(path: Path, tmp_path: Path, how: str) -> None:
+    """Two servers would each number and acknowledge, and one of them in vain (failures 6)."""
+    async with SqliteStore(path):
+        other = elsewhere(path, tmp_path / "other.db", how)
+        with pytest.raises(StoreLocked, match="another server serves this file"):
+            await SqliteStore(other).__aenter__()
+
+
+async def test_what_is_no_file_is_refused_untouched(tmp_path: Path) -> None:
+    """A mistyped path would leave a lock file beside a device."""
+    with pytest.raises(ConfigurationError, match="is not a file"):
+        await SqliteStore(tmp_path).__aenter__()
+    assert not tmp_path.with_name(f"{tmp_path.name}.lock").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from trio.testing import MockClock, memory_stream_pair
 from trio_chat import authenticators, wire
 from trio_chat.chat import open_chat
 from trio_chat.client.raw import RawClient
-from trio_chat.errors import ConfigurationError, Refused, StoreUnavailable
+from trio_chat.errors import ConfigurationError, Refused, StoreBusy, StoreFull, StoreUnavailable
 from trio_chat.model import Identity
 from trio_chat.serve import handle
 from trio_chat.settings import Settings
@@ -154,6 +155,32 @@ async def test_frames_sent_with_the_handshake_are_not_lost(autojump_clock: MockC
         assert kinds == [wire.Welcome, wire.Stored]
 
 
+async def test_a_full_disk_is_no_good_health(autojump_clock: MockClock) -> None:
+    """Else a proxy sends users to a server whose disk is full, or never again to one that has space (failures R2)."""
+    store = MemoryStore()
+    async with open_test_server(store=store) as server:
+
+        async def health() -> int:
+            return status(await answer(await server.stream(), request("/healthz", {"Host": "x"})))
+
+        alice = await enter(server, "alice")
+        store.fail_next(StoreFull("no space"), StoreFull("no space"))
+        await alice.send(send("a", "bob"))
+        assert (await frame(alice, wire.Error)).code == "store_full"
+        assert await health() == 503
+        await enter(server, "bob")  # who only reads is let in
+        await silence(alice, 2)
+        await alice.send(send("a", "bob"))
+        await frame(alice, wire.Stored)
+        assert await health() == 200
+        store.fail_next(StoreBusy("held"))
+        await alice.send(send("b", "bob"))
+        assert (await frame(alice, wire.Error)).code == "overloaded"
+        assert await health() == 503
+        await silence(alice, 11)
+        assert await health() == 200
+
+
 async def test_health(autojump_clock: MockClock) -> None:
     """Else a proxy sends users to a server that cannot store, or takes a well one out; or strangers learn of its files."""
     store = MemoryStore()
@@ -203,7 +230,7 @@ async def test_pages_of_this_host_and_of_the_list_may_connect(origin: str, let_i
 async def test_a_proxy_that_is_none_is_told() -> None:
     """Else a typing mistake believes everybody's X-Forwarded-For, or nobody's, without a word."""
     async with open_chat(MemoryStore()) as chat:
-        FrontDoor(chat, authenticators.demo, trusted_proxies=["10.0.0.0/8", "::1"])
+        FrontDoor(chat, authenticators.demo, trusted_proxies=["10.0.0.0/8", "::1", "unix"])
         with pytest.raises(ConfigurationError, match=r"10\.0\.0\.0/33"):
             FrontDoor(chat, authenticators.demo, trusted_proxies=["10.0.0.0/33"])
 
@@ -267,6 +294,8 @@ FAILURES: dict[str, tuple[Callable[[], object], int]] = {
     "raises-group": (raising(ExceptionGroup("planted", [ValueError(), ExceptionGroup("more", [OSError()])])), 500),
     "raises-refused-in-a-group": (raising(ExceptionGroup("planted", [Refused("no")])), 500),
     "raises-stop-iteration": (raising(StopAsyncIteration()), 500),
+    "raises-asyncio's-cancelled": (raising(CancelledError()), 500),
+    "raises-generator-exit": (raising(GeneratorExit()), 500),
     "raises-broken": (raising(trio.BrokenResourceError()), 500),
     "fails-in-a-nursery": (fails_in_a_nursery, 500),
     "hangs": (trio.sleep_forever, 503),

@@ -384,6 +384,14 @@ def test_the_clients_address_behind_proxies(client: str | None, header: str | No
     assert client_address(request, []) == client
 
 
+def test_a_proxy_on_a_unix_socket() -> None:
+    """Such a proxy has no address: every client behind it would be one and the same, or none."""
+    request = plain({"X-Forwarded-For": "203.0.113.7, 198.51.100.1", "X-Forwarded-Proto": "https"}, client=None)
+    behind = forwarded(request, ["unix"])
+    assert (behind.client, behind.secure) == ("198.51.100.1", True)
+    assert forwarded(plain({}, client="192.0.2.9"), ["unix"]).client == "192.0.2.9"
+
+
 def test_tls_that_ends_at_a_proxy() -> None:
     """Else every page of the site itself would be of another origin (https) than the server (http)."""
     headers = {"Host": "chat.example", "Origin": "https://chat.example", "X-Forwarded-Proto": "https"}

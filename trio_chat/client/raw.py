@@ -8,7 +8,6 @@ from typing import Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import h11
-import msgspec
 import trio
 import trio_websocket
 import wsproto.utilities
@@ -68,13 +67,14 @@ class RawClient:
 
         Raises:
             ClosedByServer: there are no more.
+            msgspec.DecodeError: the server sent something that is no frame.
         """
         while True:
             try:
                 message = await self._connection.get_message()
             except trio_websocket.ConnectionClosed as closed:
                 raise _closed(closed) from None
-            with suppress(msgspec.DecodeError):
+            with suppress(wire.UnknownFrame):
                 return wire.decode_server(message.encode() if isinstance(message, str) else message)
 
     async def aclose(self) -> None:

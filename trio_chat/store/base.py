@@ -41,8 +41,8 @@ class Store(Protocol):
     async def append(self, batch: Batch, now: int) -> Results:
         """Carry out a batch in one transaction: all of it is durable when this returns; if it raises, none of it is.
 
-        Numbers, de-duplicates and tests blocks inside the transaction (L2, S2, B1). `now` is Unix milliseconds. Cancelling
-        does not abandon the transaction: the call first learns how it ended, and returns its results.
+        Numbers, de-duplicates and tests blocks inside the transaction (L2, S2, B1). `now` is Unix milliseconds. Cancelled,
+        it is carried out as a whole or not at all, and nobody learns which; leaving the store waits for it a while.
 
         Raises:
             RowRefused: something in the batch can never be stored; tried one by one, the rest can.

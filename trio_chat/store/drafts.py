@@ -67,9 +67,11 @@ class Drafts:
         here: dict[tuple[str, str], tuple[bytes, Stored]] = {}
         stopped: dict[int, Refused] = {}
         for index, draft in enumerate(drafts):
-            result: Stored | Refused | None = stopped.get(draft.source) or known.get(index)
+            result: Stored | Refused | None = known.get(index)
             if result is None and (first := here.get((draft.sender, draft.id))) is not None:
                 result = _again(first[1]) if first[0] == digests[index] else Refused(ErrorCode.ID_CONFLICT)
+            if result is None:
+                result = stopped.get(draft.source)
             if result is None:
                 result = self._store(draft, digests[index], blocked)
                 if isinstance(result, Stored):

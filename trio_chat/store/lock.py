@@ -27,6 +27,8 @@ class FileLock:
     """
 
     def __init__(self, database: Path) -> None:
+        self.database = database
+        self.file: int | None = None
         self.descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,8 +56,26 @@ class FileLock:
         with contextlib.suppress(OSError):
             os.pwrite(self.descriptor, f"{os.getpid():>20} {state:<6}\n".encode(), 0)
 
+    def hold_file(self) -> None:
+        """Lock the database file too, now that it exists: it may have another name, by a hard link or a rename.
+
+        By flock, of which SQLite's own locks know nothing; by a descriptor that is closed after SQLite's, see above.
+
+        Raises:
+            StoreLocked: a process serves it under another name, or its lock file was removed.
+        """
+        file = os.open(self.database, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise StoreLocked("another server serves this file, under whatever name: stop it first") from None
+        self.file = file
+
     def release(self, *, clean: bool) -> None:
-        """Let go. `clean` says that the database was closed as it should be."""
+        """Let go, after everything else that has the database open. `clean` says that it was closed as it should be."""
         if clean:
             self._write(CLOSED)
+        if self.file is not None:
+            os.close(self.file)
         os.close(self.descriptor)

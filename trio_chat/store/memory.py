@@ -95,7 +95,7 @@ class MemoryStore:
         stopped: dict[int, Refused] = {}
         drafts = []
         for draft in batch.drafts:
-            result = stopped.get(draft.source) or self._send(draft, now)
+            result = self._known(draft) or stopped.get(draft.source) or self._send(draft, now)
             if isinstance(result, Refused) and result.code.retryable:
                 stopped[draft.source] = result
             drafts.append(result)
@@ -149,13 +149,16 @@ class MemoryStore:
         opened.add(opening.device)
         return Opened(log, user.head, user.floor, start, new=is_new)
 
-    def _send(self, draft: Draft, now: int) -> Stored | Refused:
+    def _known(self, draft: Draft) -> Stored | Refused | None:
         first = self._sent.get((draft.sender, draft.id))
-        if first is not None:
-            known, answer = first
-            if (known.recipient, known.text) != (draft.recipient, draft.text):
-                return Refused(ErrorCode.ID_CONFLICT)
-            return Stored(answer.seq, answer.peer_seq, answer.sent_at, new=False)
+        if first is None:
+            return None
+        known, answer = first
+        if (known.recipient, known.text) != (draft.recipient, draft.text):
+            return Refused(ErrorCode.ID_CONFLICT)
+        return Stored(answer.seq, answer.peer_seq, answer.sent_at, new=False)
+
+    def _send(self, draft: Draft, now: int) -> Stored | Refused:
         to_self = draft.sender == draft.recipient
         recipient = self._users.get(draft.recipient) or _User()
         if not to_self and self._is_full(recipient):

@@ -82,9 +82,11 @@ def migrate(writer: sqlite3.Connection, path: Path, known: schema.Schema, report
     names = known.check(database)
     if names and known.applied(database):
         _back_up(writer, path, report)
+    writer.execute("PRAGMA foreign_keys = OFF")  # each step is checked as a whole instead
     for name in names:
         with _watched(writer, f"applying {name}", report):
             known.apply(database, name)
+    writer.execute("PRAGMA foreign_keys = ON")
     return names
 
 
@@ -108,6 +110,7 @@ def down(path: Path, report: Report, to: str | None = None, steps: schema.Schema
         names = applied[:-2:-1] if to is None else applied[: applied.index(to) : -1]
         if names:
             _back_up(writer, path, report)
+        writer.execute("PRAGMA foreign_keys = OFF")
         for name in names:
             with _watched(writer, f"undoing {name}", report):
                 known.undo(database, name)
@@ -154,6 +157,7 @@ def _opened(path: Path, known: schema.Schema) -> Iterator[sqlite3.Connection]:
                 with contextlib.closing(looking):
                     known.check(schema.wrap(looking))
             connection.create(path)
+            lock.hold_file()
             with contextlib.closing(connection.write(path)) as writer:
                 yield writer
                 writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")

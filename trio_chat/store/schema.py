@@ -85,6 +85,7 @@ class Schema:
         # sqlite-utils begins deferred and makes its own table outside of any transaction; inside of ours it uses savepoints.
         with _transaction(db.conn):
             self._migrations.apply(db, stop_before=later)
+            _require_references(db)
 
     def undo(self, db: Database, name: str) -> None:
         """Undo the step `name`, the newest one applied, and forget that it was, in one transaction.
@@ -96,6 +97,14 @@ class Schema:
             self.steps[self.names.index(name)].down(db)
             record = db.table(Migrations.migrations_table)
             record.delete_where("migration_set = ? AND name = ?", [self._migrations.name, name])
+            _require_references(db)
+
+
+def _require_references(db: Database) -> None:
+    """What a step refers to must be there: they run with foreign keys off, as SQLite wants it for rebuilding a table."""
+    row = db.execute("PRAGMA foreign_key_check").fetchone()
+    if row is not None:
+        raise sqlite3.IntegrityError(f"the step leaves {row[0]} with references to what is not there")
 
 
 @functools.cache

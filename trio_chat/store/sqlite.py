@@ -98,9 +98,11 @@ class SqliteStore:
     async def append(self, batch: Batch, now: int) -> Results:
         """Carry out a batch in one transaction; see `Store.append`.
 
-        Cancelling before the transaction has begun leaves it undone; later, it ends first and its results are returned.
+        Cancelling gives up waiting, not the transaction: it ends by itself, and nobody is told how. The chat does so only
+        when everything else has ended and the disk has not answered for seconds: a wait without end would be no end.
         """
-        return await trio.to_thread.run_sync(self._opened().writer.append, batch, now, limiter=self._writing)
+        append = self._opened().writer.append
+        return await trio.to_thread.run_sync(append, batch, now, limiter=self._writing, abandon_on_cancel=True)
 
     async def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Read a page for each request, from one snapshot; see `Store.pages`. Cancelling waits for the query to end."""
@@ -139,12 +141,15 @@ class _OpenFile:
         return ConfigurationError(f"{self.path}: {advice}")
 
     def _open(self, settings: Settings, *, check: bool) -> None:
+        if self.path.exists() and not self.path.is_file():
+            raise ConfigurationError(f"{self.path}: it is not a file: name another one")
         with contextlib.ExitStack() as undo:
             self.lock = FileLock(self.path)
             undo.callback(lambda: self.lock.release(clean=not self.lock.unclean))
             unclean = self.lock.unclean or connection.size_of(self.path, "-wal") > 0
             checked = self._inspect(check=check)
             connection.create(self.path)
+            self.lock.hold_file()
             writer = connection.write(self.path)
             undo.callback(writer.close)
             migrate(writer, self.path, schema.bundled(), _log.info)

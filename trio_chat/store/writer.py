@@ -59,7 +59,7 @@ class Writer:
             results = self._carry_out(batch, now)
             committing = True
             self.connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC104  (raised again either way)
             self._undo()
             fault = translate(error, self.path, committing=committing)
             if fault is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
 from ipaddress import ip_network
@@ -59,7 +60,7 @@ class FrontDoor:
         chat: the chat that clients are let in to.
         authenticate: the application's hook. Whatever it raises or returns harms nobody else.
         allowed_origins: pages from elsewhere that may connect, exactly as browsers write them (``https://app.example``).
-        trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed.
+        trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed, or ``unix`` for a Unix socket.
 
     Raises:
         ConfigurationError: a trusted proxy is neither an address nor a network.
@@ -117,7 +118,7 @@ class FrontDoor:
         if request.path != _HEALTH_PATH:
             raise HttpError(404, f"there is nothing here; WebSockets connect to {_WEBSOCKET_PATH}")
         # What is wrong may name files: that is for the operator's log.
-        if self._chat.failure is not None or self._chat.draining.is_set():
+        if not self._chat.healthy:
             raise HttpError(503, "unavailable")
         return respond(200, body=b"ok\n", head_only=request.method == "HEAD")
 
@@ -144,7 +145,7 @@ class FrontDoor:
                 except Refused as refusal:
                     _log.info("the authenticator refused: %r", str(refusal))
                     outcome = HttpError(refusal.status, "unauthorized" if refusal.status == 401 else "forbidden")
-            except* Exception as failures:
+            except* (Exception, CancelledError, GeneratorExit) as failures:  # asyncio's, out of a hook that uses both
                 _log.error("the authenticator failed", exc_info=failures)
                 outcome = HttpError(500, "authentication failed")
         if isinstance(outcome, HttpError):
@@ -156,10 +157,12 @@ class FrontDoor:
 
 
 def _network(proxy: str) -> Network:
+    if proxy == "unix":
+        return "unix"
     try:
         return ip_network(proxy)
     except ValueError:
-        raise ConfigurationError(f"the trusted proxy {proxy!r} is neither an address nor a network") from None
+        raise ConfigurationError(f"the trusted proxy {proxy!r} is no address, no network and not unix") from None
 
 
 def _position(request: Request) -> tuple[str | None, int | None, bool]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 from urllib.parse import parse_qsl, unquote
 
 import h11
@@ -36,7 +36,8 @@ __all__ = [
     "respond",
 ]
 
-Network: TypeAlias = IPv4Network | IPv6Network
+Network: TypeAlias = IPv4Network | IPv6Network | Literal["unix"]
+"""Addresses of proxies; ``unix`` stands for whoever connects by a Unix socket, and has no address."""
 
 HEAD_BYTES: Final = 16 * 1024
 HEADERS: Final = 64
@@ -369,4 +370,6 @@ def _normal(address: str) -> str | None:
 
 
 def _is_listed(address: str | None, networks: Sequence[Network]) -> bool:
-    return address is not None and any(ip_address(address) in network for network in networks)
+    if address is None:
+        return "unix" in networks
+    return any(network != "unix" and ip_address(address) in network for network in networks)
