@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketTransport"]
 
-READ_BYTES: Final = 16 * 1024
+READ_BYTES: Final = 8 * 1024
 """Asked for at once. Much smaller reads cost a wake-up for a few messages each; larger ones let whoever sends thousands of
 tiny messages at once keep everybody else waiting while they are taken apart."""
 
