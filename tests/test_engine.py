@@ -16,25 +16,10 @@ from wsproto.utilities import LocalProtocolError
 from trio_chat.engine import CONTROLS_PER_READ, PINGS_ANSWERED, Engine
 from trio_chat.errors import CloseCode
 
+from .transport.peer import BINARY, CLOSE, CONT, MASK, PING, PONG, TEXT, frame
+
 LIMIT = 1000
 FRAGMENTS = 8
-MASK = b"\x12\x34\x56\x78"
-CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = MASK) -> bytes:
-    """A frame as a client would send it, written down from RFC 6455 §5.2 without the help of any library."""
-    head = bytes([fin << 7 | rsv << 4 | opcode])
-    bit = 0x80 if mask is not None else 0
-    if len(payload) < 126:
-        head += bytes([bit | len(payload)])
-    elif len(payload) < 2**16:
-        head += struct.pack("!BH", bit | 126, len(payload))
-    else:
-        head += struct.pack("!BQ", bit | 127, len(payload))
-    if mask is None:
-        return head + payload
-    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 
 
 def close_payload(code: int, reason: bytes = b"") -> bytes:
