@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -294,7 +294,7 @@ FAILURES: dict[str, tuple[Callable[[], object], int]] = {
     "raises-group": (raising(ExceptionGroup("planted", [ValueError(), ExceptionGroup("more", [OSError()])])), 500),
     "raises-refused-in-a-group": (raising(ExceptionGroup("planted", [Refused("no")])), 500),
     "raises-stop-iteration": (raising(StopAsyncIteration()), 500),
-    "raises-asyncio's-cancelled": (raising(CancelledError()), 500),
+    "raises-asyncio's-cancelled": (raising(asyncio.CancelledError()), 500),
     "raises-generator-exit": (raising(GeneratorExit()), 500),
     "raises-broken": (raising(trio.BrokenResourceError()), 500),
     "fails-in-a-nursery": (fails_in_a_nursery, 500),

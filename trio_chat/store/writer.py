@@ -59,13 +59,13 @@ class Writer:
             results = self._carry_out(batch, now)
             committing = True
             self.connection.execute("COMMIT")
-        except BaseException as error:  # noqa: ASYNC104  (raised again either way)
+        except BaseException as error:
             self._undo()
             fault = translate(error, self.path, committing=committing)
             if fault is None:
                 raise
             self.health.note(fault)
-            raise fault from error
+            raise fault from error  # noqa: ASYNC104  (only SQLite's errors become a fault)
         self.users.settle()
         self.conversations.settle()
         self.pages += PAGES_PER_BATCH + PAGES_PER_ROW * (len(batch.marks) + len(batch.openings) + len(batch.drafts))
