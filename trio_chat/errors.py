@@ -5,14 +5,30 @@ The tree of exceptions::
     ChatError
     ├── ConfigurationError      what the application or the command line asked for cannot be done
     │   ├── StoreLocked         another server holds the database file
-    │   └── SchemaMismatch      the file's schema is newer than this code, or not ours
+    │   ├── SchemaMismatch      the file's schema is newer than this code, or not ours
+    │   └── StateUnusable       the client's state file is held by another client, or is no such file
     ├── StoreError              the store could not carry out an operation; has a ``code``
     │   ├── StoreFull           no space left
     │   ├── StoreBusy           another process holds the database; try again
     │   ├── StoreUnavailable    I/O error, corruption, read-only: nothing is written until a restart
     │   └── RowRefused          this one row cannot be stored, others can
     ├── InvalidFrame            what a client sent is not a frame of ours
-    └── Refused                 raised by an authenticator: this request may not connect
+    ├── Refused                 raised by an authenticator: this request may not connect
+    └── ClientError             raised by the client (`trio_chat.client`)
+        ├── RefusedByServer     the server answered with an ``error`` that is final; has a ``code`` and a ``fate``
+        │   ├── BadFrame
+        │   ├── TooLarge
+        │   ├── IdConflict
+        │   ├── NotAllowed
+        │   ├── BadQuery
+        │   └── NotOffered      this server does not take frames of that type
+        └── ConnectionClosed    the client is closed and does not come back
+            ├── Unauthorized    the credentials are not, or no longer, good
+            ├── Replaced        another client of the same user and device took over
+            ├── NotAccepted     what answers there does not speak this protocol, or not with us
+            ├── ClosedForGood   the server closed with another code that says: do not reconnect
+            ├── WrongOwner      the state file is for another user or device than the server takes us for
+            └── StateFailed     the state file could not be written
 """
 
 from __future__ import annotations
@@ -21,20 +37,36 @@ import enum
 from typing import Self
 
 __all__ = [
+    "BadFrame",
+    "BadQuery",
     "ChatError",
+    "ClientError",
     "CloseCode",
+    "ClosedForGood",
     "ConfigurationError",
+    "ConnectionClosed",
     "ErrorCode",
     "Fate",
+    "IdConflict",
     "InvalidFrame",
+    "NotAccepted",
+    "NotAllowed",
+    "NotOffered",
     "Refused",
+    "RefusedByServer",
+    "Replaced",
     "RowRefused",
     "SchemaMismatch",
+    "StateFailed",
+    "StateUnusable",
     "StoreBusy",
     "StoreError",
     "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
+    "TooLarge",
+    "Unauthorized",
+    "WrongOwner",
 ]
 
 
@@ -134,6 +166,10 @@ class SchemaMismatch(ConfigurationError):
     """The database's schema is newer than this code, or holds a step this code does not know. Nothing was written."""
 
 
+class StateUnusable(ConfigurationError):
+    """The client's state file is in use by another client, cannot be opened, or is something else. Nothing was written."""
+
+
 class StoreError(ChatError):
     """The store could not carry out an operation. `code` is what the client concerned is told."""
 
@@ -197,3 +233,84 @@ class Refused(ChatError):
         if not 400 <= status <= 499:
             raise ValueError(f"a refusal is a 4xx, not a {status}")
         self.status = status
+
+
+class ClientError(ChatError):
+    """The root of what the client raises on purpose."""
+
+
+class RefusedByServer(ClientError):
+    """The server refused a message or a request for good: sending it again would be refused again.
+
+    `code` is the error code, which may be one that this version does not know; `message` is for people. `fate` says what
+    became of a message: ``never`` is *not stored*; ``unknown`` is *may be stored*, because the answer to an earlier attempt
+    was lost and the refusal says nothing about that one (S5).
+    """
+
+    def __init__(self, code: str, message: str, *, fate: Fate = Fate.NEVER) -> None:
+        super().__init__(f"{code}: {message}" + (" (an earlier attempt may be stored)" if fate is Fate.UNKNOWN else ""))
+        self.code = code
+        self.message = message
+        self.fate = fate
+
+
+class BadFrame(RefusedByServer):
+    """The server does not take it for a frame: a name with control characters, say."""
+
+
+class TooLarge(RefusedByServer):
+    """The text is longer than the server takes."""
+
+
+class IdConflict(RefusedByServer):
+    """This user has used the id for another message."""
+
+
+class NotAllowed(RefusedByServer):
+    """The application's policy does not allow it."""
+
+
+class BadQuery(RefusedByServer):
+    """The request asks for something that does not exist."""
+
+
+class NotOffered(RefusedByServer):
+    """The server does not take frames of this type: it is an older one. Nothing was sent."""
+
+
+class ConnectionClosed(ClientError):
+    """The client is closed: its block was left, or it was ended for good. It does not come back by itself.
+
+    Every call that waits raises it, and so do the iterators. `code` is the close code, 1000 if the client itself closed,
+    1006 if there was none. `reason` may be empty. `status` is the HTTP status, if it was the handshake that failed.
+    """
+
+    def __init__(self, message: str, *, code: int = 1000, reason: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.status = status
+
+
+class Unauthorized(ConnectionClosed):
+    """The credentials are not good (401, 403), or no longer (4401)."""
+
+
+class Replaced(ConnectionClosed):
+    """Another client of the same user and device has connected (4409). To come back would throw that one out."""
+
+
+class NotAccepted(ConnectionClosed):
+    """What answers at the URL is not a trio-chat server of this version, or does not take the request: see `status`."""
+
+
+class ClosedForGood(ConnectionClosed):
+    """The server closed with a code that says: do not reconnect. See `CloseCode`."""
+
+
+class WrongOwner(ConnectionClosed):
+    """The server takes this client for another user or device than the state file belongs to; the file is untouched."""
+
+
+class StateFailed(ConnectionClosed):
+    """The state file could not be written: the disk is full, say. What was not written may be done again after a restart."""

@@ -1,0 +1,211 @@
+"""What the client makes of the server's frames, and what it answers: all its decisions, without I/O.
+
+Frames go in, effects come out: what is to be told to the program, and what has to be written down. Nothing here waits, and
+time is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, Union
+
+from msgspec import Struct
+
+from .. import wire
+from ..errors import ClosedForGood, ConnectionClosed, ErrorCode, WrongOwner
+from ..model import Message
+from .inbox import Inbox
+from .outbox import Command, Outbox, Refusal
+from .records import Forgotten, Owner, Record
+from .requests import Answered, Requests
+from .values import Connected, Event, Gap, Stored, Typing
+
+__all__ = ["Answered", "Dialogue", "Effect", "Fault", "Notice", "Refusal", "Stored", "Write", "wrong_owner"]
+
+
+class Write(Struct, frozen=True):
+    """To be written to the state file, if there is one."""
+
+    record: Record
+
+
+class Notice(Struct, frozen=True):
+    """To be told to whoever listens to events."""
+
+    event: Event
+
+
+class Fault(Struct, frozen=True):
+    """The client is to close, for good."""
+
+    error: ConnectionClosed
+
+
+Effect: TypeAlias = Union[Write, Notice, Fault, Stored, Refusal, Answered]
+
+
+class Dialogue:
+    """The client's side of the conversation with the server, over one connection after the other.
+
+    Args:
+        inbox: what was received so far.
+        owner: the user and device that it is of, None if that is not known yet.
+    """
+
+    def __init__(self, inbox: Inbox, owner: Owner | None) -> None:
+        self.inbox = inbox
+        self.outbox = Outbox()
+        self.requests = Requests()
+        self.owner = owner
+        self.send_only = False
+        self.welcome: wire.Welcome | None = None
+        """Of the present connection; None between two."""
+        self.progress = 0
+        """Grows with everything that brings the client further."""
+        self._furthest = -1
+        self._typing: dict[str, bool] = {}
+        self._handlers: dict[type, Callable[..., list[Effect]]] = {
+            wire.Messages: self._messages,
+            wire.Stored: self._stored,
+            wire.Gap: self._gap,
+            wire.Error: self._error,
+            wire.TypingFrom: self._typed,
+        }
+
+    # Connections.
+
+    def begin(self, welcome: wire.Welcome) -> list[Effect]:
+        """The first frame of a connection."""
+        here = Owner(welcome.user, welcome.device)
+        if self.owner is not None and here != self.owner:
+            return [Fault(wrong_owner(here, self.owner))]
+        effects: list[Effect] = []
+        if self.owner is None:
+            self.owner = here
+            effects.append(Write(here))
+        self.welcome = welcome
+        self.outbox.begin(welcome.features, welcome.limits)
+        self.requests.begin(welcome.features)
+        if not self.send_only:
+            window = int(welcome.limits.get("window", 256))
+            effects += map(Write, self.inbox.begin(welcome.user, welcome.log, welcome.cursor, window))
+        effects.append(Notice(Connected(welcome.user, welcome.device, welcome.new)))
+        return effects
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self.welcome = None
+        self._typing.clear()
+        self.inbox.end()
+        self.outbox.end()
+        self.requests.end()
+
+    # The server's frames.
+
+    def receive(self, frame: wire.ServerFrame, now: float) -> list[Effect]:
+        """A frame that is not the first."""
+        if handler := self._handlers.get(type(frame)):
+            return handler(frame, now)
+        ref = getattr(frame, "ref", None)
+        if ref is not None and (answered := self.requests.answer(ref, frame)):
+            self.progress += 1
+            return [answered]
+        return []
+
+    def _messages(self, frame: wire.Messages, _: float) -> list[Effect]:
+        assert self.welcome is not None
+        effects: list[Effect] = []
+        if frame.messages and frame.messages[-1].seq > self._furthest:
+            self._furthest = frame.messages[-1].seq
+            self.progress += 1
+        for message in frame.messages:
+            if message.sender == self.welcome.user:  # it may be one whose answer was lost
+                effects += self._settled(message.id, message.seq, message.sent_at)
+            effects += map(Write, self.inbox.entry(message))
+        return effects
+
+    def _stored(self, frame: wire.Stored, _: float) -> list[Effect]:
+        assert self.welcome is not None
+        effects: list[Effect] = []
+        for item in frame.messages:
+            command = self.outbox.get(item.id)
+            effects += self._settled(item.id, item.seq, item.sent_at)
+            if not self.send_only:
+                message = None if command is None else _entry(self.welcome.user, command, item)
+                effects += map(Write, self.inbox.stored(item.seq, message))
+        return effects
+
+    def _settled(self, id: str, seq: int, sent_at: int) -> list[Effect]:
+        if self.outbox.stored(id) is None:
+            return []
+        self.progress += 1
+        return [Stored(id, seq, sent_at), Write(Forgotten(id))]
+
+    def _gap(self, frame: wire.Gap, _: float) -> list[Effect]:
+        return [Notice(Gap(frame.first, frame.last)), *map(Write, self.inbox.gap(frame.last))]
+
+    def _error(self, frame: wire.Error, now: float) -> list[Effect]:
+        if frame.ref is not None:
+            answered = self.requests.error(frame, now)
+            return [answered] if answered else []
+        if frame.id is not None:
+            refused = self.outbox.error(frame, now)
+            return self._refused(refused) if refused else []
+        if frame.code == ErrorCode.BAD_FRAME:  # S3: a send that nobody can name would be under way for ever
+            return [Fault(ClosedForGood(f"a fault of this client: {frame.message}"))]
+        return []
+
+    def _refused(self, refused: Refusal) -> list[Effect]:
+        return [refused, Write(Forgotten(refused.command.id))]
+
+    def _typed(self, frame: wire.TypingFrom, _: float) -> list[Effect]:
+        return [Notice(Typing(frame.sender, frame.typing))]
+
+    # The client's frames.
+
+    def typing(self, to: str, *, on: bool) -> None:
+        """To be sent as soon as possible, or not at all."""
+        if self.welcome is not None:
+            self._typing[to] = on
+
+    def next(self, now: float) -> tuple[list[wire.ClientFrame], list[Effect]]:
+        """What is to be sent now."""
+        frames: list[wire.ClientFrame] = []
+        effects: list[Effect] = []
+        if self.welcome is None:
+            return frames, effects
+        features = self.welcome.features
+        if "ack" in features and (seq := self.inbox.due()) is not None:
+            frames.append(wire.Ack(seq=seq))
+        for command in self.outbox.next(now):
+            if isinstance(command, Refusal):
+                effects += self._refused(command)
+            else:
+                frames.append(command)
+        for request in self.requests.next(now):
+            if isinstance(request, Answered):
+                effects.append(request)
+            else:
+                frames.append(request)
+        if "typing" in features:
+            frames += [wire.Typing(to=to, typing=on) for to, on in self._typing.items()]
+        self._typing.clear()
+        return frames, effects
+
+    def deadline(self) -> float | None:
+        """When `next` may have something, though nothing happens before."""
+        deadlines = [at for at in (self.outbox.deadline(), self.requests.deadline()) if at is not None]
+        return min(deadlines, default=None)
+
+
+def _entry(user: str, command: Command, item: wire.StoredItem) -> Message:
+    """The own message as it stands in the log: the server does not send it back (C5)."""
+    return Message(seq=item.seq, id=item.id, sender=user, recipient=command.to, text=command.text, sent_at=item.sent_at)
+
+
+def wrong_owner(here: Owner, expected: Owner) -> WrongOwner:
+    """The server takes the client for another than its state is of: a position must not be used for it."""
+    return WrongOwner(
+        f"the server takes this client for {here.user!r}, device {here.device!r}; "
+        f"its state is that of {expected.user!r}, device {expected.device!r}"
+    )

@@ -1,0 +1,100 @@
+"""How a client comes into being, and how it ends."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from os import PathLike
+from typing import Final
+
+from .. import wire
+from .background import open_background
+from .client import ChatClient
+from .dialogue import Dialogue
+from .handshake import Address, Connect
+from .inbox import Inbox, Remembered
+from .journal import open_journal
+from .link import Link
+from .outbox import Command
+from .state import KEYS, Contents
+from .timing import Timing
+
+__all__ = ["open_client"]
+
+_REMEMBERED: Final = 10_000
+"""Messages that a client without a state file knows again if the server comes back with another history."""
+_NO_STATE: Final = Contents(owner=None, log=None, position=0, done=[], seen=[], outbox=[])
+
+
+@asynccontextmanager
+async def open_client(
+    url: str,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    device: str | None = None,
+    state: str | PathLike[str] | None = None,
+    connect: Connect | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    send_only: bool = False,
+    timing: Timing | None = None,
+) -> AsyncIterator[ChatClient]:
+    """A client that stays connected to the server at `url` for as long as the block lasts, under Trio or asyncio.
+
+    ::
+
+        async with open_client("wss://chat.example.com/ws", token=token, device="bot", state="bot.db") as chat:
+            async for message in chat.messages():
+                await chat.send(message.sender, f"You said: {message.text}")
+
+    The block is entered at once, whether the server is there or not; see `ChatClient.wait_connected`. When a connection
+    ends, another is tried after a pause that grows up to a minute, unless the server says when, or that there is no use:
+    then the client is closed, and everything that waits raises the reason, a `ConnectionClosed`. The block itself is not
+    interrupted.
+
+    Leaving it closes the client and everything that belongs to it. That takes a second at most (five, if the disk is slow),
+    even if the server no longer reads, and when it is cancelled.
+
+    Args:
+        url: ``ws://`` or ``wss://``. A demo server wants to hear in the query who it is: ``?user=alice``.
+        token: sent as ``Authorization: Bearer …``.
+        headers: more headers of the request.
+        device: the name of this client among the user's. Use one for as long as it is installed, and never two
+            clients with the same.
+        state: a file for what has to outlive the process: messages that are not stored yet, and what was acknowledged. It is
+            made if it is not there, belongs to this user and device, and is used by one client at a time. None keeps
+            nothing.
+        connect: opens a byte stream to the server in place of a connection to `url`, which is still what is asked for; TLS
+            would be its business. This is how `trio_chat.testing` runs a client in memory.
+        ssl_context: for ``wss://``, in place of the system's certificates.
+        send_only: receive nothing, and be no device: any number of such clients do not disturb one another.
+        timing: for tests, mostly.
+
+    Raises:
+        ConfigurationError: `url`, `device` or a header makes no request.
+        StateUnusable: the state file is in use, or is something else.
+    """
+    address = Address.of(url, token=token, headers=headers, device=device, send_only=send_only)
+    async with AsyncExitStack() as stack:
+        journal, contents = await stack.enter_async_context(open_journal(state)) if state is not None else (None, _NO_STATE)
+        remembered = Remembered(contents.seen, limit=KEYS if journal else _REMEMBERED)
+        inbox = Inbox(contents.log, contents.position, contents.done, remembered)
+        dialogue = Dialogue(inbox, contents.owner)
+        dialogue.send_only = address.send_only
+        for frame in contents.outbox:
+            dialogue.outbox.add(_decoded(frame), tried=True)
+        chat = ChatClient(dialogue, journal)
+        link = Link(address, dialogue, timing or Timing(), chat.carry_out, connect=connect, ssl_context=ssl_context)
+        async with open_background() as tasks:
+            tasks.start_soon(chat.run, link)
+            try:
+                yield chat
+            finally:
+                await chat.leave()  # noqa: ASYNC102  (shielded in there)
+
+
+def _decoded(frame: bytes) -> Command:
+    command = wire.decode(frame, text_bytes=len(frame))
+    assert isinstance(command, Command)
+    return command
