@@ -187,7 +187,7 @@ def check(query: Query) -> Query:
 
 
 def _check_history(query: HistoryQuery) -> None:
-    if query.around is not None and not (query.before is query.after is query.order is None):
+    if query.around is not None and (query.before, query.after, query.order) != (None, None, None):
         raise BadQuery("around excludes before, after and order")
     if query.ids is not None and (query.around is not None or query.unread):
         raise BadQuery("ids excludes around and unread")
