@@ -13,22 +13,21 @@ The tree of exceptions::
     │   ├── StoreUnavailable    I/O error, corruption, read-only: nothing is written until a restart
     │   └── RowRefused          this one row cannot be stored, others can
     ├── InvalidFrame            what a client sent is not a frame of ours
+    ├── RequestRefused          a message or a request was refused; has a ``code``
+    │   ├── BadFrame            it is no frame the server knows
+    │   │   └── NotOffered      this server does not take frames of that type
+    │   ├── TooLarge            the text is too long
+    │   ├── IdConflict          the sender has used the id for another message
+    │   ├── NotAllowed          the application's policy does not allow it
+    │   └── BadQuery            it asks for what does not exist, or for what excludes itself
     ├── Refused                 raised by an authenticator: this request may not connect
-    └── ClientError             raised by the client (`trio_chat.client`)
-        ├── RefusedByServer     the server answered with an ``error`` that is final; has a ``code`` and a ``fate``
-        │   ├── BadFrame
-        │   ├── TooLarge
-        │   ├── IdConflict
-        │   ├── NotAllowed
-        │   ├── BadQuery
-        │   └── NotOffered      this server does not take frames of that type
-        └── ConnectionClosed    the client is closed and does not come back
-            ├── Unauthorized    the credentials are not, or no longer, good
-            ├── Replaced        another client of the same user and device took over
-            ├── NotAccepted     what answers there does not speak this protocol, or not with us
-            ├── ClosedForGood   the server closed with another code that says: do not reconnect
-            ├── WrongOwner      the state file is for another user or device than the server takes us for
-            └── StateFailed     the state file could not be written
+    └── ConnectionClosed        the client (`trio_chat.client`) is closed and does not come back
+        ├── Unauthorized        the credentials are not, or no longer, good
+        ├── Replaced            another client of the same user and device took over
+        ├── NotAccepted         what answers there does not speak this protocol, or does not take the request
+        ├── ClosedForGood       the server closed with another code that says: do not reconnect
+        ├── WrongOwner          the state file is for another user or device than the server takes the client for
+        └── StateFailed         the state file could not be written
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ __all__ = [
     "BadFrame",
     "BadQuery",
     "ChatError",
-    "ClientError",
     "CloseCode",
     "ClosedForGood",
     "ConfigurationError",
@@ -53,8 +51,8 @@ __all__ = [
     "NotAllowed",
     "NotOffered",
     "Refused",
-    "RefusedByServer",
     "Replaced",
+    "RequestRefused",
     "RowRefused",
     "SchemaMismatch",
     "StateFailed",
@@ -217,6 +215,75 @@ class InvalidFrame(ChatError):
         self.ref = ref
 
 
+class RequestRefused(ChatError):
+    """A message or a request was refused.
+
+    `fate` says what became of a message: ``never`` is *not stored, and not to be sent again*. The client raises nothing
+    else, but ``unknown`` if the message may be stored: if the answer to an earlier attempt was lost, and this refusal says
+    nothing about that one (S5).
+
+    Codes that have no subclass, and those that this version does not know, are raised as this class itself.
+
+    Args:
+        message: one sentence.
+        code: as on the wire.
+        retry_after: when it may be tried again, in seconds, if that makes sense.
+        fate: what it says about the message, if not what the code says.
+    """
+
+    def __init__(
+        self, message: str = "", code: str | None = None, retry_after: float | None = None, fate: Fate | None = None
+    ) -> None:
+        self.code = code or self.default
+        known = next((known for known in ErrorCode if known == self.code), None)
+        super().__init__(message or (known.meaning if known else self.code))
+        self.retry_after = retry_after
+        self.fate = fate or (known.fate if known else Fate.NEVER if retry_after is None else Fate.UNKNOWN)
+
+    default: str = ErrorCode.INTERNAL
+    """The code of this class."""
+
+    @staticmethod
+    def of(code: str, message: str = "", retry_after: float | None = None, fate: Fate | None = None) -> RequestRefused:
+        """The exception for a code."""
+        kind = next((kind for kind in RequestRefused.__subclasses__() if kind.default == code), RequestRefused)
+        return kind(message, code, retry_after, fate)
+
+
+class BadFrame(RequestRefused):
+    """What was sent is no frame that the server knows."""
+
+    default = ErrorCode.BAD_FRAME
+
+
+class NotOffered(BadFrame):
+    """The server does not take frames of this type: it is an older one. Nothing was sent to it."""
+
+
+class TooLarge(RequestRefused):
+    """The text is longer than the server's limit."""
+
+    default = ErrorCode.TOO_LARGE
+
+
+class IdConflict(RequestRefused):
+    """The sender has used the id for another message."""
+
+    default = ErrorCode.ID_CONFLICT
+
+
+class NotAllowed(RequestRefused):
+    """The application's policy does not allow it."""
+
+    default = ErrorCode.NOT_ALLOWED
+
+
+class BadQuery(RequestRefused):
+    """It asks for something that does not exist, or for things that exclude one another."""
+
+    default = ErrorCode.BAD_QUERY
+
+
 class Refused(ChatError):
     """Raise this in an authenticator to refuse a connection.
 
@@ -235,50 +302,7 @@ class Refused(ChatError):
         self.status = status
 
 
-class ClientError(ChatError):
-    """The root of what the client raises on purpose."""
-
-
-class RefusedByServer(ClientError):
-    """The server refused a message or a request for good: sending it again would be refused again.
-
-    `code` is the error code, which may be one that this version does not know; `message` is for people. `fate` says what
-    became of a message: ``never`` is *not stored*; ``unknown`` is *may be stored*, because the answer to an earlier attempt
-    was lost and the refusal says nothing about that one (S5).
-    """
-
-    def __init__(self, code: str, message: str, *, fate: Fate = Fate.NEVER) -> None:
-        super().__init__(f"{code}: {message}" + (" (an earlier attempt may be stored)" if fate is Fate.UNKNOWN else ""))
-        self.code = code
-        self.message = message
-        self.fate = fate
-
-
-class BadFrame(RefusedByServer):
-    """The server does not take it for a frame: a name with control characters, say."""
-
-
-class TooLarge(RefusedByServer):
-    """The text is longer than the server takes."""
-
-
-class IdConflict(RefusedByServer):
-    """This user has used the id for another message."""
-
-
-class NotAllowed(RefusedByServer):
-    """The application's policy does not allow it."""
-
-
-class BadQuery(RefusedByServer):
-    """The request asks for something that does not exist."""
-
-
-class NotOffered(RefusedByServer):
-    """The server does not take frames of this type: it is an older one. Nothing was sent."""
-
-
-class ConnectionClosed(ClientError):
+class ConnectionClosed(ChatError):
     """The client is closed: its block was left, or it was ended for good. It does not come back by itself.
 
     Every call that waits raises it, and so do the iterators. `code` is the close code, 1000 if the client itself closed,

@@ -5,15 +5,14 @@
 
 from ..errors import BadFrame as BadFrame
 from ..errors import BadQuery as BadQuery
-from ..errors import ClientError as ClientError
 from ..errors import ClosedForGood as ClosedForGood
 from ..errors import ConnectionClosed as ConnectionClosed
 from ..errors import IdConflict as IdConflict
 from ..errors import NotAccepted as NotAccepted
 from ..errors import NotAllowed as NotAllowed
 from ..errors import NotOffered as NotOffered
-from ..errors import RefusedByServer as RefusedByServer
 from ..errors import Replaced as Replaced
+from ..errors import RequestRefused as RequestRefused
 from ..errors import StateFailed as StateFailed
 from ..errors import StateUnusable as StateUnusable
 from ..errors import TooLarge as TooLarge
@@ -30,6 +29,9 @@ from .values import Connected as Connected
 from .values import Disconnected as Disconnected
 from .values import Event as Event
 from .values import Gap as Gap
+from .values import PresenceChanged as PresenceChanged
+from .values import ReadElsewhere as ReadElsewhere
+from .values import ReceiptChanged as ReceiptChanged
 from .values import Statistics as Statistics
 from .values import Stored as Stored
 from .values import Typing as Typing

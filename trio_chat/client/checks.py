@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import uuid
 
-from ..errors import BadFrame, ErrorCode
-from ..model import ID_LENGTH, is_name
+from ..errors import BadFrame
+from ..model import DEVICE_LENGTH, ID_LENGTH, USER_LENGTH, is_name
 
-__all__ = ["named", "recipient", "whole"]
+__all__ = ["device_name", "named", "user_name", "whole"]
 
 
 def named(id: str | None) -> str:
-    """A message's id; a fresh one if none is given."""
+    """A message's id; a fresh one if none is given (S1: a UUID)."""
     if id is None:
         return str(uuid.uuid4())
     if not is_name(id, ID_LENGTH):
-        raise BadFrame(ErrorCode.BAD_FRAME, f"an id is 1 to {ID_LENGTH} characters without control characters")
+        raise BadFrame(f"an id is 1 to {ID_LENGTH} characters without control characters")
     return id
 
 
-def recipient(to: str) -> str:
+def user_name(name: str) -> str:
     """A user's name."""
-    if not is_name(to):
-        raise BadFrame(ErrorCode.BAD_FRAME, "a user is 1 to 128 characters without control characters")
-    return to
+    if not is_name(name):
+        raise BadFrame(f"a user is 1 to {USER_LENGTH} characters without control characters")
+    return name
+
+
+def device_name(name: str) -> str:
+    """A device's name."""
+    if not is_name(name, DEVICE_LENGTH):
+        raise BadFrame(f"a device is 1 to {DEVICE_LENGTH} characters without control characters")
+    return name
 
 
 def whole(text: str) -> str:
@@ -31,7 +38,7 @@ def whole(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BadFrame(ErrorCode.BAD_FRAME, "a text has no lone surrogates") from None
+        raise BadFrame("a text has no lone surrogates") from None
     if not text or "\0" in text:
-        raise BadFrame(ErrorCode.BAD_FRAME, "a text is not empty, and has no NUL")
+        raise BadFrame("a text is not empty, and has no NUL")
     return text

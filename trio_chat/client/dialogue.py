@@ -7,7 +7,7 @@ time is an argument.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, Union
+from typing import Final, TypeAlias, Union
 
 from msgspec import Struct
 
@@ -18,7 +18,7 @@ from .inbox import Inbox
 from .outbox import Command, Outbox, Refusal
 from .records import Forgotten, Owner, Record
 from .requests import Answered, Requests
-from .values import Connected, Event, Gap, Stored, Typing
+from .values import Connected, Event, Gap, PresenceChanged, ReadElsewhere, ReceiptChanged, Stored, Typing
 
 __all__ = ["Answered", "Dialogue", "Effect", "Fault", "Notice", "Refusal", "Stored", "Write", "wrong_owner"]
 
@@ -40,6 +40,10 @@ class Fault(Struct, frozen=True):
 
     error: ConnectionClosed
 
+
+_WATCH: Final = "watch"
+_MARKS: Final = 1000
+"""Peers whose read marks are sent again after a reconnect."""
 
 Effect: TypeAlias = Union[Write, Notice, Fault, Stored, Refusal, Answered]
 
@@ -64,12 +68,20 @@ class Dialogue:
         """Grows with everything that brings the client further."""
         self._furthest = -1
         self._typing: dict[str, bool] = {}
+        self._receipts: dict[str, tuple[int, int]] = {}
+        self._read: dict[str, int] = {}  # marks to be sent
+        self._read_sent: dict[str, int] = {}  # …and those that this connection may take with it when it breaks
+        self._watched: tuple[str, ...] | None = None
+        self._watch_due = False
         self._handlers: dict[type, Callable[..., list[Effect]]] = {
             wire.Messages: self._messages,
             wire.Stored: self._stored,
             wire.Gap: self._gap,
             wire.Error: self._error,
             wire.TypingFrom: self._typed,
+            wire.Receipt: self._receipt,
+            wire.ReadElsewhere: self._read_elsewhere,
+            wire.Presence: self._presence,
         }
 
     # Connections.
@@ -86,6 +98,10 @@ class Dialogue:
         self.welcome = welcome
         self.outbox.begin(welcome.features, welcome.limits)
         self.requests.begin(welcome.features)
+        self._watch_due = self._watched is not None
+        if welcome.log != self.inbox.log:  # positions of another history
+            self._receipts.clear()
+            self._read.clear()
         if not self.send_only:
             window = int(welcome.limits.get("window", 256))
             effects += map(Write, self.inbox.begin(welcome.user, welcome.log, welcome.cursor, window))
@@ -96,6 +112,8 @@ class Dialogue:
         """The connection is gone."""
         self.welcome = None
         self._typing.clear()
+        self._read = _higher(self._read_sent, self._read)
+        self._read_sent = {}
         self.inbox.end()
         self.outbox.end()
         self.requests.end()
@@ -161,7 +179,29 @@ class Dialogue:
     def _typed(self, frame: wire.TypingFrom, _: float) -> list[Effect]:
         return [Notice(Typing(frame.sender, frame.typing))]
 
+    def _receipt(self, frame: wire.Receipt, _: float) -> list[Effect]:
+        delivered, read = self._receipts.get(frame.peer, (0, 0))
+        now = (max(delivered, frame.delivered, frame.read), max(read, frame.read))
+        if now == (delivered, read):
+            return []
+        self._receipts[frame.peer] = now
+        return [Notice(ReceiptChanged(frame.peer, *now))]
+
+    def _read_elsewhere(self, frame: wire.ReadElsewhere, _: float) -> list[Effect]:
+        return [Notice(ReadElsewhere(frame.peer, frame.seq))]
+
+    def _presence(self, frame: wire.Presence, _: float) -> list[Effect]:
+        return [Notice(PresenceChanged(frame.user, frame.online, frame.last_seen))]
+
     # The client's frames.
+
+    def mark_read(self, peer: str, seq: int) -> None:
+        """To be sent as soon as possible, and again if the connection breaks: marks only ever rise."""
+        self._read = _higher(self._read, {peer: seq})
+
+    def watch(self, users: tuple[str, ...]) -> None:
+        """Whose presence to follow, on this connection and those after it."""
+        self._watched, self._watch_due = users, True
 
     def typing(self, to: str, *, on: bool) -> None:
         """To be sent as soon as possible, or not at all."""
@@ -187,6 +227,13 @@ class Dialogue:
                 effects.append(request)
             else:
                 frames.append(request)
+        if "read" in features:
+            frames += [wire.Read(peer=peer, seq=seq) for peer, seq in self._read.items()]
+            self._read_sent = _higher(self._read_sent, self._read)
+            self._read = {}
+        if self._watch_due and self._watched is not None and "watch" in features:
+            self._watch_due = False
+            frames.append(wire.Watch(ref=_WATCH, users=self._watched))
         if "typing" in features:
             frames += [wire.Typing(to=to, typing=on) for to, on in self._typing.items()]
         self._typing.clear()
@@ -198,9 +245,27 @@ class Dialogue:
         return min(deadlines, default=None)
 
 
+def _higher(marks: dict[str, int], others: dict[str, int]) -> dict[str, int]:
+    """The higher of the marks for each peer; the latest so many peers."""
+    marks = {peer: seq for peer, seq in marks.items() if peer not in others} | {
+        peer: max(seq, marks.get(peer, 0)) for peer, seq in others.items()
+    }
+    return dict(list(marks.items())[-_MARKS:])
+
+
 def _entry(user: str, command: Command, item: wire.StoredItem) -> Message:
     """The own message as it stands in the log: the server does not send it back (C5)."""
-    return Message(seq=item.seq, id=item.id, sender=user, recipient=command.to, text=command.text, sent_at=item.sent_at)
+    return Message(
+        seq=item.seq,
+        id=item.id,
+        sender=user,
+        recipient=command.to,
+        text=None if isinstance(command, wire.Delete) else command.text,
+        sent_at=item.sent_at,
+        kind="message" if isinstance(command, wire.Send) else str(command.__struct_config__.tag),
+        reply_to=command.reply_to if isinstance(command, wire.Send) else None,
+        target=None if isinstance(command, wire.Send) else command.target,
+    )
 
 
 def wrong_owner(here: Owner, expected: Owner) -> WrongOwner:

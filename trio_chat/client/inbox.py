@@ -26,6 +26,9 @@ __all__ = ["Held", "Inbox", "Remembered", "key_of"]
 
 WINDOW: Final = 256
 """Entries held, until a ``welcome`` names another window."""
+_MESSAGES: Final = frozenset({"message"})
+_CHANGES: Final = frozenset({"message", "edit", "delete"})
+"""Kinds that are given to a program that wants to hear of changes; those of a newer server are passed over (L5)."""
 _INTERVALS: Final = 1024
 """Own messages that were stored ahead of their turn are told by ``stored``, and come again in their turn if forgotten."""
 
@@ -72,8 +75,8 @@ class Inbox:
     def __init__(self, log: str | None, position: int, done: Iterable[int], remembered: Remembered) -> None:
         self.log = log
         self.position = position
-        self.gives_own: bool | None = None
-        """Whether own messages are given to the program; None as long as it has not said."""
+        self._own = True  # until the program has chosen, everything is kept for it
+        self._changes = True
         self._user = ""
         self._durable = position
         self._history = 0
@@ -143,7 +146,7 @@ class Inbox:
         """An own message is at `seq` (C5); None if its contents are not known, since they came before."""
         if self._cut or not self._active or seq <= self._received:
             return []
-        if message is not None and self.gives_own is False:
+        if message is not None and not self._is_wanted(message):
             message = None
         if seq != self._received + 1:
             self._ahead(seq, message)
@@ -191,7 +194,7 @@ class Inbox:
         """Take an entry in; False if there is no room."""
         if seq <= self.position or seq in self._done:
             return True
-        if message is None or message.kind != "message" or (self.gives_own is False and message.sender == self._user):
+        if message is None or not self._is_wanted(message):
             self._done.add(seq, seq)
             return True
         key = key_of(message)
@@ -208,19 +211,24 @@ class Inbox:
 
     # The program.
 
-    def choose(self, *, own: bool) -> list[Record]:
-        """The program wants its user's own messages, too, or does not; and again what it was given and is not done with."""
-        self.gives_own = own
+    def choose(self, *, own: bool, changes: bool) -> list[Record]:
+        """The program wants its user's own messages, too, or does not; edits and deletions, too, or not.
+
+        And it wants again what it was given and is not done with.
+        """
+        self._own, self._changes = own, changes
         again = sorted(self._given.values(), key=lambda held: (held.history, held.message.seq))
         self._given.clear()
         self._queue.extendleft(reversed(again))
-        if own:
-            return []
-        for held in [held for held in self._queue if held.message.sender == self._user]:
+        for held in [held for held in self._queue if not self._is_wanted(held.message)]:
             self._let_go(held)
-        for seq in [seq for seq, message in self._early_entries.items() if message.sender == self._user]:
+        for seq in [seq for seq, message in self._early_entries.items() if not self._is_wanted(message)]:
             del self._early_entries[seq]
         return self._settle()
+
+    def _is_wanted(self, message: Message) -> bool:
+        kinds = _CHANGES if self._changes else _MESSAGES
+        return message.kind in kinds and (self._own or message.sender != self._user)
 
     def take(self) -> Held | None:
         """The next entry for the program, which is to `finish` it; None if there is none now."""

@@ -12,6 +12,7 @@ from .. import wire
 from .background import open_background
 from .client import ChatClient
 from .dialogue import Dialogue
+from .exchange import Exchange
 from .handshake import Address, Connect
 from .inbox import Inbox, Remembered
 from .journal import open_journal
@@ -84,17 +85,17 @@ async def open_client(
         dialogue.send_only = address.send_only
         for frame in contents.outbox:
             dialogue.outbox.add(_decoded(frame), tried=True)
-        chat = ChatClient(dialogue, journal)
-        link = Link(address, dialogue, timing or Timing(), chat.carry_out, connect=connect, ssl_context=ssl_context)
+        exchange = Exchange(dialogue, journal)
+        link = Link(address, dialogue, timing or Timing(), exchange.carry_out, connect=connect, ssl_context=ssl_context)
         async with open_background() as tasks:
-            tasks.start_soon(chat.run, link)
+            tasks.start_soon(exchange.run, link)
             try:
-                yield chat
+                yield ChatClient(exchange)
             finally:
-                await chat.leave()  # noqa: ASYNC102  (shielded in there)
+                await exchange.leave()  # noqa: ASYNC102  (shielded in there)
 
 
 def _decoded(frame: bytes) -> Command:
     command = wire.decode(frame, text_bytes=len(frame))
-    assert isinstance(command, Command)
+    assert isinstance(command, wire.Send | wire.Edit | wire.Delete)  # nothing else is ever written
     return command

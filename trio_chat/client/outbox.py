@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, Union
 
 from msgspec import Struct
 
 from .. import wire
-from ..errors import BadFrame, BadQuery, ErrorCode, Fate, IdConflict, NotAllowed, NotOffered, RefusedByServer, TooLarge
+from ..errors import ErrorCode, Fate, NotOffered, RequestRefused
 
-__all__ = ["Command", "Outbox", "Refusal", "refusal"]
+__all__ = ["Command", "Outbox", "Refusal"]
 
-Command: TypeAlias = wire.Send
+Command: TypeAlias = Union[wire.Send, wire.Edit, wire.Delete]
 """A frame that has an `id` and is answered by ``stored``."""
 
 _UNDER_WAY: Final = 64
@@ -27,26 +27,13 @@ _LONGEST: Final = 60.0
 """Seconds: the pause grows with each refusal in a row, up to this."""
 _UNSETTLING: Final = {ErrorCode.TOO_LARGE, ErrorCode.NOT_ALLOWED}
 """They say nothing about an earlier attempt whose fate is unknown: the limit, or the policy, may have changed since."""
-_KINDS: Final = {
-    ErrorCode.BAD_FRAME: BadFrame,
-    ErrorCode.TOO_LARGE: TooLarge,
-    ErrorCode.ID_CONFLICT: IdConflict,
-    ErrorCode.NOT_ALLOWED: NotAllowed,
-    ErrorCode.BAD_QUERY: BadQuery,
-}
-
-
-def refusal(code: str, message: str, *, fate: Fate = Fate.NEVER) -> RefusedByServer:
-    """The exception for a final error."""
-    kind = next((kind for known, kind in _KINDS.items() if known == code), RefusedByServer)
-    return kind(code, message, fate=fate)
 
 
 class Refusal(Struct, frozen=True):
     """A command has left the outbox without being stored, as far as is known."""
 
     command: Command
-    error: RefusedByServer
+    error: RequestRefused
 
 
 class _Item(Struct, eq=False):
@@ -59,8 +46,8 @@ class _Item(Struct, eq=False):
     probe: bool = False
 
     @property
-    def recipient(self) -> str | None:
-        return getattr(self.command, "to", None)
+    def recipient(self) -> str:
+        return self.command.to
 
 
 class _Full(Struct):
@@ -124,7 +111,7 @@ class Outbox:
         if item is None:
             return None
         self._refusals = 0
-        if item.probe and item.recipient is not None:
+        if item.probe:
             self._full.pop(item.recipient, None)
             self._rebuild()
         return item.command
@@ -186,7 +173,7 @@ class Outbox:
         command = item.command
         tag = str(command.__struct_config__.tag)
         if tag not in self._features:
-            error = NotOffered(ErrorCode.BAD_FRAME, f"this server does not take {tag!r}", fate=_after(item))
+            error = NotOffered(f"this server does not take {tag!r}", fate=_after(item))
             del self._items[command.id]
             return Refusal(command, error)
         text = getattr(command, "text", "")
@@ -203,7 +190,7 @@ class Outbox:
     def _drop(self, item: _Item, code: str, message: str) -> Refusal:
         fate = _after(item) if code in _UNSETTLING else Fate.NEVER
         self._take(item.command.id)
-        return Refusal(item.command, refusal(code, message, fate=fate))
+        return Refusal(item.command, RequestRefused.of(code, message, fate=fate))
 
     def _refuse(self, item: _Item, code: str, pause: float, now: float) -> None:
         self._refused = True
@@ -214,10 +201,9 @@ class Outbox:
             pause = _longer(pause, self._refusals - 1)
         elif not self._found:
             self._found = True  # those after it have the same code because they came later, whomever they are to
-            recipient = item.recipient
-            if recipient is not None:
-                times = self._full[recipient].times + 1 if recipient in self._full else 0
-                self._full[recipient] = _Full(times, now + _longer(pause, times))
+            full = self._full.get(item.recipient)
+            times = 0 if full is None else full.times + 1
+            self._full[item.recipient] = _Full(times, now + _longer(pause, times))
         self._not_before = max(self._not_before, now + pause)
 
     def _take(self, id: str) -> _Item | None:

@@ -8,8 +8,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from .. import wire
-from ..errors import ClientError, NotOffered
-from .outbox import refusal
+from ..errors import ChatError, NotOffered, RequestRefused
 
 __all__ = ["Answered", "Request", "Requests"]
 
@@ -29,7 +28,7 @@ class Answered(Struct, frozen=True):
 
     ref: str
     answer: Any
-    error: ClientError | None = None
+    error: ChatError | None = None
 
 
 class _Open(Struct, eq=False):
@@ -79,7 +78,7 @@ class Requests:
             tag = str(request.frame.__struct_config__.tag)
             if tag not in self._features:
                 del self._requests[ref]
-                frames.append(Answered(ref, None, NotOffered("bad_frame", f"this server does not take {tag!r}")))
+                frames.append(Answered(ref, None, NotOffered(f"this server does not take {tag!r}")))
             elif under_way < _UNDER_WAY:
                 under_way += 1
                 request.under_way = True
@@ -99,7 +98,7 @@ class Requests:
             return None
         if frame.retry_after is None:
             del self._requests[frame.ref]
-            return Answered(frame.ref, None, refusal(frame.code, frame.message))
+            return Answered(frame.ref, None, RequestRefused.of(frame.code, frame.message))
         pause = max(frame.retry_after, min(_LONGEST, frame.retry_after * 2.0**request.times))
         request.times = min(request.times + 1, 32)
         request.under_way, request.not_before = False, now + pause

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from ..errors import ConnectionClosed
 from .inbox import Held
-from .values import Event, Typing
+from .values import Event, PresenceChanged, Typing
 
 __all__ = ["EventStream", "IncomingMessage", "MessageStream", "Source"]
 
@@ -22,10 +22,15 @@ class IncomingMessage:
     """A message from the log. Frozen, but for `ack`.
 
     `seq` is its position in this user's log; `sender` and `recipient` are users; `sent_at` is the server's clock in Unix
-    milliseconds; `text` is None if it was removed.
+    milliseconds; `text` is None if it was removed. `reply_to` is the id of the message that it answers, if it does.
+
+    `kind` is ``message``; or ``edit`` or ``delete`` for who asks for `changes`, and then `target` is the id of the sender's
+    message whose text is replaced by `text`, or removed.
     """
 
-    __slots__ = ("_finish", "_held", "id", "recipient", "sender", "sent_at", "seq", "text")
+    __slots__ = (
+        "_finish", "_held", "id", "kind", "recipient", "reply_to", "sender", "sent_at", "seq", "target", "text"
+    )  # fmt: skip
 
     def __init__(self, held: Held, finish: Callable[[Held], Awaitable[None]]) -> None:
         message = held.message
@@ -37,9 +42,12 @@ class IncomingMessage:
         self.recipient = message.recipient
         self.text = message.text
         self.sent_at = message.sent_at
+        self.kind = message.kind
+        self.reply_to = message.reply_to
+        self.target = message.target
 
     def __repr__(self) -> str:
-        return f"<IncomingMessage {self.seq} from {self.sender!r} to {self.recipient!r}>"
+        return f"<IncomingMessage {self.seq} ({self.kind}) from {self.sender!r} to {self.recipient!r}>"
 
     async def ack(self) -> None:
         """This device has the message safely. May be called twice.
@@ -101,9 +109,9 @@ class EventStream(AsyncIterator[Event]):
         self._closed: ConnectionClosed | None = None
 
     def put(self, event: Event) -> None:
-        """Add an event. Of a thousand that nobody takes, the oldest is forgotten, typing first."""
+        """Add an event. Of a thousand that nobody takes, the oldest is forgotten, typing and presence first."""
         if len(self._events) >= _EVENTS:
-            ephemeral = next((at for at, old in enumerate(self._events) if isinstance(old, Typing)), 0)
+            ephemeral = next((at for at, old in enumerate(self._events) if isinstance(old, Typing | PresenceChanged)), 0)
             del self._events[ephemeral]
         self._events.append(event)
         self._some.set()

@@ -6,9 +6,21 @@ from typing import TypeAlias, Union
 
 from msgspec import Struct
 
-from ..errors import ClientError
+from ..errors import RequestRefused
 
-__all__ = ["Connected", "Disconnected", "Event", "Gap", "Statistics", "Stored", "Typing", "Undelivered"]
+__all__ = [
+    "Connected",
+    "Disconnected",
+    "Event",
+    "Gap",
+    "PresenceChanged",
+    "ReadElsewhere",
+    "ReceiptChanged",
+    "Statistics",
+    "Stored",
+    "Typing",
+    "Undelivered",
+]
 
 
 class Stored(Struct, frozen=True):
@@ -56,14 +68,40 @@ class Typing(Struct, frozen=True):
     typing: bool
 
 
+class ReceiptChanged(Struct, frozen=True):
+    """How far `peer` is with this user's messages: the highest that was told since the client was opened, 0 if none was.
+
+    Both are positions in this user's own log: the messages up to there are delivered, or read.
+    """
+
+    peer: str
+    delivered: int
+    read: int
+
+
+class ReadElsewhere(Struct, frozen=True):
+    """On another device, this user has read the messages of `peer` up to `seq`."""
+
+    peer: str
+    seq: int
+
+
+class PresenceChanged(Struct, frozen=True):
+    """Whether a watched user is connected. `last_seen` is in Unix milliseconds, None while online or if it is not told."""
+
+    user: str
+    online: bool
+    last_seen: int | None
+
+
 class Undelivered(Struct, frozen=True):
     """A message that nobody waits for was refused for good: one of an earlier process, or whose `send` was cancelled."""
 
     id: str
-    error: ClientError
+    error: RequestRefused
 
 
-Event: TypeAlias = Union[Connected, Disconnected, Gap, Typing, Undelivered]
+Event: TypeAlias = Union[Connected, Disconnected, Gap, PresenceChanged, ReadElsewhere, ReceiptChanged, Typing, Undelivered]
 
 
 class Statistics(Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 from msgspec import Struct
 
-from ..errors import ClientError
+from ..errors import ChatError
 
 __all__ = ["Waiter"]
 
@@ -17,7 +17,7 @@ class Waiter(Struct, eq=False):
 
     done: anyio.Event
     answer: Any = None
-    error: ClientError | None = None
+    error: ChatError | None = None
     waiting: int = 0
 
     async def outcome(self) -> Any:
