@@ -123,6 +123,7 @@ class Line:
         self.sent = self.acked = self.start
         self.own: set[int] = set()  # sent by `stored` alone
         self.told: set[int] = set()  # told by `stored`
+        self.window = WINDOW
         self.refusing: tuple[str, float] | None = None
         self.to_client: list[wire.ServerFrame] = []
         self.to_server: list[wire.ClientFrame] = []
@@ -179,7 +180,7 @@ class Line:
             self.to_client.append(wire.Gap(first=self.sent + 1, last=server.floor))
             self.sent = server.floor
         outstanding = self.sent - self.acked - sum(seq > self.acked for seq in self.own)
-        count = min(count, WINDOW - outstanding)
+        count = min(count, self.window - outstanding)
         if count > 0 and (page := server.entries[self.sent : self.sent + count]):
             self.sent = page[-1].seq
             self.to_client.append(wire.Messages(messages=page, head=server.head))
