@@ -204,11 +204,15 @@ class Inbox:
             held.message, held.history = message, self._history
         elif key in self._remembered:
             self._done.add(seq, seq)
-        elif self.buffered >= self._limit:
+        elif len(self._held) >= self._limit:
             return False
         else:
             self._held[key] = Held(message, self._history, key)
             self._queue.append(self._held[key])
+            if self.buffered > self._limit:  # what came ahead of its turn makes room: it comes again
+                last = max(self._early_entries)
+                del self._early_entries[last]
+                self._early.discard(last)
         return True
 
     # The program.
