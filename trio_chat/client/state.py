@@ -105,17 +105,17 @@ class StateFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second client would send everything twice
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN EXCLUSIVE")
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and (application, version) != (_APPLICATION, _VERSION):
+            raise StateUnusable(f"{self._path} is no state file of this version")  # nothing was written yet
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN EXCLUSIVE")
         if not tables:
             for statement in _SCHEMA:
                 connection.execute(statement)
-        elif (application, version) != (_APPLICATION, _VERSION):
-            raise StateUnusable(f"{self._path} is no state file of this version")
         connection.execute(
             "DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?",
             (KEYS,),
