@@ -240,7 +240,7 @@ class FakeServer:
         await connection.send(wire.Welcome(**{**facts, **changes}))
         return line
 
-    async def behave(
+    async def behave(  # noqa: C901  (one conversation, from its beginning to its end)
         self, connection: Connection, *, frames: float = float("inf"), times: int = 1, pause: float = 0.0
     ) -> None:
         """Serve a connection.

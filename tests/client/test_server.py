@@ -19,10 +19,9 @@ import trustme
 
 from trio_chat import authenticators
 from trio_chat.chat import open_chat
-from trio_chat.client import ChatClient, Connected, Disconnected, Typing, Unauthorized, open_client
+from trio_chat.client import Connected, Disconnected, Typing, Unauthorized, open_client
 from trio_chat.serve import handle, serve_tcp
 from trio_chat.store.memory import MemoryStore
-from trio_chat.testing import open_test_server
 
 from .fake import Connection
 from .world import welcome
@@ -53,7 +52,7 @@ class Elsewhere:
         async with open_chat(self.store) as chat, trio.open_nursery() as nursery:
             serving = partial(serve_tcp, chat, self.port, authenticate=authenticators.demo, ssl_context=self._ssl_context)
             (listener,) = await nursery.start(serving)
-            inner = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+            inner: Any = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
             self.port = inner.socket.getsockname()[1]
             token = self._token
             self._stop = lambda: token.run_sync_soon(nursery.cancel_scope.cancel)
@@ -246,11 +245,10 @@ async def test_the_end_for_good(server: tuple[Elsewhere, Callable[..., Any]]) ->
             assert closed.value.status == 401
 
 
-async def test_a_server_that_is_restarted(way: str, server: tuple[Elsewhere, Callable[..., Any]]) -> None:
+@pytest.mark.parametrize("way", ["tcp", "tls"])  # one in memory is gone with its memory
+async def test_a_server_that_is_restarted(server: tuple[Elsewhere, Callable[..., Any]]) -> None:
     """Else a deployment loses messages, or gives them twice."""
     elsewhere, client = server
-    if way == "memory":
-        return  # a server in memory is gone with its memory
     with anyio.fail_after(60):
         async with client("alice") as alice, client("bob") as bob:
             stream = bob.messages()
@@ -298,15 +296,3 @@ async def test_leaving_a_socket_that_is_not_read() -> None:
                     await chat.send("bob", "x" * 20_000_000)
                 began = anyio.current_time()
             assert anyio.current_time() - began < 3
-
-
-async def test_in_memory_as_applications_test() -> None:
-    """Else an application cannot test its bot in memory."""
-    if anyio.get_cancelled_exc_class() is not trio.Cancelled:
-        return  # the server in memory is Trio's
-    async with open_test_server() as server:
-        async with server.open_client("alice") as alice, server.open_client("bob", device="web") as bob:
-            assert isinstance(bob, ChatClient)
-            await alice.send("bob", "hi")
-            assert (await anext(bob.messages())).text == "hi"
-            assert bob.device == "web"

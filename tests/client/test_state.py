@@ -159,9 +159,8 @@ async def test_another_history_is_noticed_after_a_restart(tmp_path: Path) -> Non
             server.append(str(number))
         async with server.client(state=tmp_path / "state.db") as chat:
             stream = chat.messages()
-            for _ in range(4):
-                message = await anext(stream)
-            await message.ack()
+            messages = [await anext(stream) for _ in range(4)]
+            await messages[-1].ack()
         server.model.restore(1, renamed=True)
         server.model.cursor = 0
         for id in ("3", "new", "2"):

@@ -12,6 +12,7 @@ They print lines of JSON.
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
@@ -138,5 +139,6 @@ async def slow(port: str, seconds: str) -> None:
 
 
 if __name__ == "__main__":
-    program = {"exchange": exchange, "hand-over": hand_over, "slow": slow}[sys.argv[2]]
+    programs: dict[str, Callable[..., Awaitable[None]]] = {"exchange": exchange, "hand-over": hand_over, "slow": slow}
+    program = programs[sys.argv[2]]
     anyio.run(program, *sys.argv[3:], backend=sys.argv[1])

@@ -113,7 +113,7 @@ async def test_what_was_handed_over_outlives_its_process(
         async with running(backend, "hand-over", server.port, state, "-", "connected") as program:
             with trio.fail_after(20):
                 assert await program.says() == {"done": True}
-        came = []
+        came: list[str] = []
         with trio.move_on_after(2):
             while len(came) < rounds + 1:
                 for frame in await bob.read():

@@ -173,7 +173,7 @@ class Inbox:
         return self._advance()
 
     def _ahead(self, seq: int, message: Message | None) -> None:
-        """Note what came ahead of its turn, if there is room. It comes again in its turn, unless it is acknowledged before (C5)."""
+        """Note what came ahead of its turn, if there is room. Unless it is acknowledged before, it comes again (C5)."""
         if len(self._early) >= _INTERVALS or (message is not None and self.buffered >= self._limit):
             return
         self._early.add(seq, seq)
