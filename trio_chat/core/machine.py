@@ -125,7 +125,7 @@ class Core:
         """How many connections there are."""
         return len(self._connections)
 
-    def devices(self, user: str) -> frozenset[str]:
+    def connected(self, user: str) -> frozenset[str]:
         """Which of the user's devices are connected."""
         known = self._users.get(user)
         return frozenset(connection.device for connection in known.present) if known is not None else frozenset()
