@@ -162,7 +162,7 @@ async def test_what_another_try_would_not_mend_is_not_tried_again(fault: StoreEr
     store = Failing(n1=fault)
     batch = Batch(openings=(Opening(1, "bob", "phone"),), drafts=(draft(1, "a"), draft(2, "b")))
     results = await committed(store, batch)
-    assert results == Results(openings=(Refused(code),), drafts=(Refused(code),) * 2)
+    assert results == Results(openings=(Refused(code),), drafts=(Refused(code),) * 2, at=NOW)
     assert len(store.batches) == 1
 
 
@@ -177,7 +177,7 @@ async def test_what_another_try_would_not_mend_ends_the_trying_one_by_one(kind: 
     )
     results = await committed(store, batch)
     busy = Refused(ErrorCode.OVERLOADED)
-    assert results == Results(openings=(busy,) * len(batch.openings), drafts=(busy, busy))
+    assert results == Results(openings=(busy,) * len(batch.openings), drafts=(busy, busy), at=NOW)
     assert len(store.batches) == 2
 
 

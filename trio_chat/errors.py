@@ -18,6 +18,7 @@ The tree of exceptions::
     │   ├── IdConflict          the sender has used the id for another message
     │   ├── NotAllowed          the application's policy does not allow it
     │   └── BadQuery            it asks for what does not exist, or for what excludes itself
+    ├── ChatClosed              the chat drains or has ended
     └── Refused                 raised by an authenticator: this request may not connect
 """
 
@@ -29,6 +30,7 @@ from typing import Self
 __all__ = [
     "BadFrame",
     "BadQuery",
+    "ChatClosed",
     "ChatError",
     "CloseCode",
     "ConfigurationError",
@@ -247,6 +249,10 @@ class BadQuery(RequestRefused):
     """It asks for something that does not exist, or for things that exclude one another."""
 
     default = ErrorCode.BAD_QUERY
+
+
+class ChatClosed(ChatError):
+    """The chat drains or has ended: it takes nothing more. What the message says was not taken was not carried out."""
 
 
 class Refused(ChatError):
