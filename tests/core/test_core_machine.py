@@ -262,7 +262,7 @@ class CoreMachine(RuleBasedStateMachine):
             drafts.update(pending.connection.id for pending in intake._in_flight.drafts)
         for client in present:
             connection = core._connections[client.id]
-            assert client.awaiting.total() == connection.uncommitted == drafts[client.id]  # S3
+            assert client.awaiting.total() == connection.unanswered == drafts[client.id]  # S3
             if not client.open or client.send_only:
                 assert not client.entries
                 continue
