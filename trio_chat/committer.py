@@ -67,7 +67,7 @@ class Committer:
             # Another try would only wait as long again, or retry an fsync that failed.
             _log.error("a batch of %d messages was refused: %s", len(batch.drafts), error)
             self.refused_at = trio.current_time()
-            return _all_refused(batch, Refused(error.code), self._clock())
+            return _all_refused(batch, Refused(error.code))
         except StoreError as error:
             _log.warning("a batch of %d messages is tried one by one: %s", len(batch.drafts), error)
             if isinstance(error, StoreFull):
@@ -80,15 +80,20 @@ class Committer:
     async def _one_by_one(self, batch: Batch) -> Results:
         """Every row in a transaction of its own, so that only those that cannot be stored are refused (failures 24).
 
-        Marks that cannot be stored are dropped: a device says again what it has, at the latest when it leaves, and a user
-        what was read.
+        Marks that cannot be stored are dropped: a device says again what it has, at the latest when it leaves.
         """
         single = _Singly(self._store, self._clock)
-        marks = [*(Batch(marks=(mark,)) for mark in batch.marks), *(Batch(reads=(read,)) for read in batch.reads)]
-        for mark in marks:
-            result = await single.append(mark)
+        for mark in batch.marks:
+            result = await single.append(Batch(marks=(mark,)))
             if isinstance(result, Refused) and result.code is not RowRefused.code:
                 break  # it is not about this one
+        reads: list[Refused | None] = []
+        for read in batch.reads:
+            result = await single.append(Batch(reads=(read,)))
+            reads.append(result if isinstance(result, Refused) else None)
+            if isinstance(result, Refused) and result.code is not RowRefused.code:
+                reads += [result] * (len(batch.reads) - len(reads))
+                break
         removals = [_only(await single.append(Batch(removals=(removal,))), "removals") for removal in batch.removals]
         openings = [_only(await single.append(Batch(openings=(opening,))), "openings") for opening in batch.openings]
         blocks = [_only(await single.append(Batch(blocks=(block,))), "blocks") for block in batch.blocks]
@@ -104,6 +109,7 @@ class Committer:
             drafts=tuple(drafts),
             blocks=tuple(blocks),
             removals=tuple(removals),
+            reads=tuple(reads),
             progress=tuple(single.progress.values()),
             at=single.at,
         )
@@ -117,7 +123,7 @@ class _Singly:
         self._clock = clock
         self._hopeless: Refused | None = None
         self.progress: dict[tuple[str, str], Progress] = {}
-        self.at = clock()
+        self.at = 0
 
     async def append(self, batch: Batch) -> Results | Refused:
         if self._hopeless is not None:
@@ -142,13 +148,13 @@ def _only(results: Results | Refused, rows: str) -> Any:
     return results if isinstance(results, Refused) else getattr(results, rows)[0]
 
 
-def _all_refused(batch: Batch, refused: Refused, at: int) -> Results:
+def _all_refused(batch: Batch, refused: Refused) -> Results:
     return Results(
         openings=(refused,) * len(batch.openings),
         drafts=(refused,) * len(batch.drafts),
         blocks=(refused,) * len(batch.blocks),
         removals=(refused,) * len(batch.removals),
-        at=at,
+        reads=(refused,) * len(batch.reads),
     )
 
 

@@ -138,10 +138,10 @@ class Registry:
         """How many sessions there are."""
         return len(self._sessions)
 
-    async def request(self, make: Callable[[Ticket], Command]) -> Outcome:
+    async def request(self, command: Command) -> Outcome:
         """Have a command of the application's committed, and wait for what became of it.
 
-        When cancelled, it is carried out or not: nobody waits for it any more. `make` is given the ticket.
+        When cancelled, it is carried out or not: nobody waits for it any more.
 
         Raises:
             ChatClosed: it was not taken, or nobody is there any more who could know what became of it.
@@ -152,7 +152,7 @@ class Registry:
         ticket = self._last_ticket
         call = self._calls[ticket] = _Call()
         try:
-            self.put(Requested(ticket, make(ticket)))
+            self.put(Requested(ticket, command))
             await call.done.wait()
         finally:
             del self._calls[ticket]

@@ -15,7 +15,6 @@ from .errors import (
     ChatClosed,
     ErrorCode,
     RequestRefused,
-    StoreBusy,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -38,9 +37,7 @@ from .store.base import Store
 
 __all__ = ["Sent", "Voice"]
 
-_STORE_ERRORS: dict[ErrorCode, type[StoreError]] = {
-    kind.code: kind for kind in (StoreFull, StoreBusy, StoreUnavailable)
-}  # fmt: skip
+_STORE_ERRORS: dict[ErrorCode, type[StoreError]] = {kind.code: kind for kind in (StoreFull, StoreUnavailable)}
 
 
 class Sent(Struct, frozen=True):
@@ -190,8 +187,8 @@ class Voice:
         if text is not None:
             self._require_text(text)
         self._require_open()
-        # Each is a source of its own: a refusal of one must not stop the others, as it would on a connection (S4).
-        outcome = await self.registry.request(lambda ticket: Draft(-ticket, sender, to, name, text, kind, target))
+        # The source is a placeholder: the core gives each request one of its own.
+        outcome = await self.registry.request(Draft(0, sender, to, name, text, kind, target))
         match outcome:
             case Stored(seq=seq, sent_at=sent_at):
                 return Sent(name, seq, sent_at)
@@ -199,8 +196,10 @@ class Voice:
                 _refuse(code)
         raise AssertionError(f"a draft came to {outcome!r}")
 
-    def _require_text(self, text: str) -> None:
-        _require(isinstance(text, str) and text != "" and "\x00" not in text, "a text is not empty and has no NUL character")
+    def _require_text(self, text: object) -> None:
+        if not isinstance(text, str):
+            raise BadFrame("a text is a string")
+        _require(text != "" and "\x00" not in text, "a text is not empty and has no NUL character")
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
@@ -217,7 +216,7 @@ class Voice:
 
     async def _done(self, command: Command) -> Outcome:
         self._require_open()
-        outcome = await self.registry.request(lambda _: command)
+        outcome = await self.registry.request(command)
         if isinstance(outcome, Refused):
             _refuse(outcome.code)
         return outcome
