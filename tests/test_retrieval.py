@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -44,7 +46,9 @@ def test_what_may_be_asked(query: AnyQuery) -> None:
         (HistoryQuery(peer="x" * (USER_LENGTH + 1)), "length <= 128"),
         (HistoryQuery(peer="b\x00b"), "without control characters"),
         (HistoryQuery(peer="b\ud800"), "half a surrogate pair"),
-        (HistoryQuery(peer=object()), "unsupported"),  # type: ignore[arg-type]
+        (HistoryQuery(peer=object()), "got `object`"),
+        (HistoryQuery(peer=b"bob"), "got `bytes`"),  # type: ignore[arg-type]
+        (HistoryQuery(ids=(uuid4(),)), "got `uuid`"),  # type: ignore[arg-type]  # type: ignore[arg-type]
         (HistoryQuery(ids=()), "length >= 1"),
         (HistoryQuery(ids=("a",) * (PAGE + 1)), "length <= 200"),
         (HistoryQuery(ids=("a\ud800",)), "half a surrogate pair"),
@@ -126,4 +130,4 @@ def test_what_is_checked_once_is_good_for_ever(query: HistoryQuery) -> None:
     except BadQuery:
         return
     assert checked == query == check(checked)
-    assert msgspec.convert(msgspec.to_builtins(checked), HistoryQuery) == query
+    assert msgspec.convert(msgspec.structs.asdict(checked), HistoryQuery) == query

@@ -180,9 +180,9 @@ def check(query: Query) -> Query:
         BadQuery: a value is out of its range, or two of them exclude one another.
     """
     try:
-        checked = msgspec.convert(msgspec.to_builtins(query), type(query))
+        checked = msgspec.convert(msgspec.structs.asdict(query), type(query))
         "".join(_strings(checked)).encode()  # lone surrogates, which no JSON decoder lets in
-    except (msgspec.ValidationError, TypeError) as error:
+    except msgspec.ValidationError as error:
         raise BadQuery(in_words(str(error))) from None
     except UnicodeEncodeError:
         raise BadQuery("half a surrogate pair is no text") from None

@@ -84,7 +84,8 @@ class Voice:
             BadQuery: there is no such message to reply to.
             RequestRefused: another refusal, e.g. the code ``mailbox_full``.
         """
-        _require(reply_to is None or is_name(reply_to, ID_LENGTH), f"an id is 1 to {ID_LENGTH} characters, none a control")
+        _require_id(*(() if reply_to is None else (reply_to,)))
+        self._require_text(text)
         return await self._draft(sender, to, id, text, "message", reply_to)
 
     async def edit(self, sender: str, to: str, target: str, text: str, *, id: str | None = None) -> Sent:
@@ -92,7 +93,8 @@ class Voice:
 
         Raises as `send`; `BadQuery` if there is no such message, or it was deleted.
         """
-        _require(is_name(target, ID_LENGTH), f"an id is 1 to {ID_LENGTH} characters, none a control")
+        _require_id(target)
+        self._require_text(text)
         return await self._draft(sender, to, id, text, "edit", target)
 
     async def delete(self, sender: str, to: str, target: str, *, id: str | None = None) -> Sent:
@@ -100,7 +102,7 @@ class Voice:
 
         Raises as `edit`.
         """
-        _require(is_name(target, ID_LENGTH), f"an id is 1 to {ID_LENGTH} characters, none a control")
+        _require_id(target)
         return await self._draft(sender, to, id, None, "delete", target)
 
     async def mark_read(self, user: str, peer: str, seq: int) -> None:
@@ -183,9 +185,7 @@ class Voice:
     async def _draft(self, sender: str, to: str, id: str | None, text: str | None, kind: Any, target: str | None) -> Sent:
         _require_user(sender, to)
         name = str(uuid.uuid4()) if id is None else id
-        _require(is_name(name, ID_LENGTH), f"an id is 1 to {ID_LENGTH} characters, none a control")
-        if text is not None:
-            self._require_text(text)
+        _require_id(name)
         self._require_open()
         # The source is a placeholder: the core gives each request one of its own.
         outcome = await self.registry.request(Draft(0, sender, to, name, text, kind, target))
@@ -233,6 +233,11 @@ def _require(right: bool, what: str) -> None:  # noqa: FBT001  (as assert)
 
 def _require_user(*names: str) -> None:
     _require(all(map(is_name, names)), f"a name is 1 to {USER_LENGTH} characters, none a control")
+
+
+def _require_id(*ids: str) -> None:
+    right = all(is_name(id, ID_LENGTH) for id in ids)
+    _require(right, f"an id is 1 to {ID_LENGTH} characters, none a control")
 
 
 def _refuse(code: ErrorCode) -> NoReturn:
