@@ -50,6 +50,8 @@ class Chat:
         self.settings = settings
         self.registry = Registry(store, settings, clock, memory_path=memory_path)
         self.admission = Admission(settings)
+        self.clock = clock
+        self.revalidations = trio.CapacityLimiter(settings.revalidations)
         self.draining = trio.Event()
         self._store = store
         self._live: dict[ConnectionId, _LiveSession] = {}

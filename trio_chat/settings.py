@@ -84,12 +84,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retry_spread: Annotated[float, _seconds("Clients are told to come back at a moment within this, to avoid a herd.")] = 5.0
     ack_delay: Annotated[float, _seconds("How long an ack may wait for a batch to ride in.")] = 0.25
     hook_timeout: Annotated[float, _seconds("A hook of the application; below the ping timeout.")] = 5.0
+    revalidate_interval: Annotated[float, _seconds("How often revalidate is asked about each connection.")] = 30.0
+    revalidate_grace: Annotated[
+        float, _seconds("A connection that revalidate could not be asked about for so long is closed with 1011.")
+    ] = 90.0
+    revalidations: Annotated[int, _count("Calls of revalidate at once: it may share a database with all else.")] = 32
 
     def __post_init__(self) -> None:
         if self.text_bytes > self.frame_bytes:
             raise ValueError("text_bytes is more than frame_bytes: no frame could carry such a text")
         if self.window_bytes < self.text_bytes:
             raise ValueError("window_bytes is less than text_bytes: the longest text would not fit")
+        if self.revalidate_grace < self.revalidate_interval:
+            raise ValueError(
+                "revalidate_grace is less than revalidate_interval: everybody would be closed before their turn"
+            )
 
     @classmethod
     def of(cls, **values: object) -> Settings:
