@@ -87,7 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     revalidate_interval: Annotated[float, _seconds("How often revalidate is asked about each connection.")] = 30.0
     revalidate_grace: Annotated[
         float, _seconds("A connection that revalidate could not be asked about for so long is closed with 1011.")
-    ] = 90.0
+    ] = 100.0
     revalidations: Annotated[int, _count("Calls of revalidate at once: it may share a database with all else.")] = 32
 
     def __post_init__(self) -> None:

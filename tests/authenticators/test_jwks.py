@@ -38,7 +38,9 @@ def asking(shown: str) -> Request:
 @pytest.mark.parametrize(("kind", "algorithm"), ALGORITHMS.items())
 async def test_a_token_names_its_key(kind: str, algorithm: str, tmp_path: Path) -> None:
     """Else an issuer that changes its keys, and so has several, cannot be believed."""
-    path = write(tmp_path / "keys.json", jwk(kind, kid="old"), jwk(kind, 1, kid="new"), jwk("RSA", 2, kid="other"))
+    named: Jwk = {"alg": algorithm} if kind == "Ed448" else {}  # else PyJWT passes over the key
+    keys = jwk(kind, kid="old", **named), jwk(kind, 1, kid="new", **named), jwk("RSA", 2, kid="other")
+    path = write(tmp_path / "keys.json", *keys)
     for which, kid in ((0, "old"), (1, "new")):
         assert await user(path, token(private_pem(kind, which), algorithm, {"kid": kid})) == "alice"
     for which, kid in ((1, "old"), (0, "new"), (0, "other"), (0, "unknown"), (0, "")):
