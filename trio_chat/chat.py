@@ -50,6 +50,8 @@ class Chat(Voice):
     def __init__(self, store: Store, settings: Settings, *, clock: Callable[[], int], memory_path: bool) -> None:
         super().__init__(store, Registry(store, settings, clock, memory_path=memory_path), settings)
         self.admission = Admission(settings)
+        self.clock = clock
+        self.revalidations = trio.CapacityLimiter(settings.revalidations)
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
         self._handshakes: dict[object, set[tuple[str, str | None]]] = {}

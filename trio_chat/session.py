@@ -24,6 +24,8 @@ _TOLD: Final = 1024
 
 _FAREWELL: Final = 1.0
 """Seconds for the close frame of a session that is cancelled: long enough for a peer that reads."""
+_UNAUTHORIZED: Final = 0.8
+"""Seconds for who is no longer authorised to take what was said and hear why: gone within a second, reading or not."""
 
 
 class ConnectionEnded(Exception):
@@ -125,10 +127,15 @@ class Session:
     The reader hands all frames of one read to the registry and reads again only when they are taken in, when the connection
     has not too much uncommitted, and when its outbox is small: a connection is slowed by itself only. The writer takes all
     that waits in the outbox and writes it at once.
+
+    At `expires`, a time of Trio's clock, all of it ends with 4401.
     """
 
-    def __init__(self, connection: ConnectionId, transport: Transport, settings: Settings) -> None:
+    def __init__(
+        self, connection: ConnectionId, transport: Transport, settings: Settings, *, expires: float = math.inf
+    ) -> None:
         self.connection = connection
+        self._expires = expires
         self._transport = transport
         self._settings = settings
         self._outbox = _Outbox()
@@ -139,14 +146,15 @@ class Session:
         self._handed_over = False
         self._reading = True
         self._read_wanted = trio.Event()
-        self._scope = trio.CancelScope()
+        self._scope = trio.CancelScope(deadline=expires)
 
     # What the registry calls.
 
     def send(self, frame: wire.ServerFrame) -> None:
-        """Put a frame at the end of the outbox."""
-        self._outbox.put(frame)
-        self._write_wanted.set()
+        """Put a frame at the end of the outbox, unless the session is closing: the registry may not know yet."""
+        if self._closing is None:
+            self._outbox.put(frame)
+            self._write_wanted.set()
 
     def offer(self, frame: wire.ServerFrame) -> None:
         """Send an ephemeral frame if nothing else waits; else it is dropped (C8)."""
@@ -178,12 +186,19 @@ class Session:
         self._read_wanted.set()
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """Write what is in the outbox, then close. A peer that does not take it within the write timeout is cut off."""
-        self._closing = (code, reason)
+        """Write what is in the outbox, then close. The first reason to close is the one that is told.
+
+        A peer that does not take it within the write timeout is cut off; one that is no longer authorised, within a second.
+        """
+        if self._closing is None:
+            self._closing = (code, reason)
         self._reading = False
         self._write_wanted.set()
         self._read_wanted.set()
-        self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._settings.write_timeout)
+        seconds = self._settings.write_timeout
+        if code is CloseCode.UNAUTHORIZED:
+            seconds = min(seconds, _UNAUTHORIZED)
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
     # What the chat calls.
 
@@ -217,6 +232,8 @@ class Session:
             raise
         finally:
             registry.put(Disconnected(self.connection))
+            if self._closing is None and trio.current_time() >= self._expires:
+                self._closing = CloseCode.UNAUTHORIZED, "the authorisation has expired"
             code, reason = self._closing or chat.farewell
             try:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
