@@ -245,7 +245,7 @@ class MemoryStore:
         return self._contents.blocked(change.user)
 
     def _digest(self, draft: Draft) -> bytes:
-        return digest(self._key, draft.recipient, draft.text, draft.kind, draft.target)
+        return digest(self._key, draft.recipient, draft.said, draft.kind, draft.target)
 
     def _known(self, draft: Draft) -> Stored | Refused | None:
         first = self._sent.get((draft.sender, draft.id))
