@@ -171,7 +171,6 @@ class Core:
             # `acked` stays: should the client vanish before it read of the gap, it must be told again (promise 5).
             self._delivery.skip_to(connection, result.floor)
             self._delivery.feed(connection)
-            self._presence.came(user)
         self._pace.begin(connection)
 
     def _welcome(self, connection: Connection, opened: Opened) -> wire.Welcome:
@@ -271,6 +270,9 @@ class Core:
             self._opened(connection, opened, now)
         for block, blocked in zip(done.blocks, results.blocks, strict=True):
             self._requests.blocked(block, blocked)
+        for connection in done.openings:
+            if connection.present and not connection.gone:
+                self._presence.came(connection.user)
         lost = None if results.at else Refused(ErrorCode.INTERNAL)
         for read, refused in zip(done.reads, results.reads or (lost,) * len(done.reads), strict=True):
             self._receipts.committed(read, refused)
