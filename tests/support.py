@@ -113,12 +113,12 @@ class HeldStore(MemoryStore):
 
     def texts(self, user: str) -> list[str | None]:
         """What stands in a user's log, numbered without a hole."""
-        log = self._users[user].entries if user in self._users else []
+        log = self.log(user)
         assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
         return [entry.text for entry in log]
 
     def ids(self, user: str) -> list[str]:
-        return [entry.id for entry in self._users[user].entries] if user in self._users else []
+        return [entry.id for entry in self.log(user)]
 
 
 UPGRADE = {
