@@ -15,11 +15,12 @@ from sqlite_utils import Database
 SEARCHABLE = """
     CREATE VIEW searchable AS
     SELECT
-        id,         -- of the message or edit
-        owners,     -- for whom its text is the current one: u<users.id>, one or two of them
-        text        -- what was said
+        id,                                     -- of the message or edit
+        owners || ' c' || conversation AS owners,
+            -- for whom its text is the current one: u<users.id>, one or two of them; and in which conversation
+        text                                    -- what was said
     FROM (
-        SELECT m.id AS id, m.text AS text, trim(
+        SELECT m.id AS id, m.conversation AS conversation, m.text AS text, trim(
             CASE WHEN NOT EXISTS (
                 SELECT 1 FROM messages AS e
                 WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.id > m.id
@@ -36,6 +37,11 @@ SEARCHABLE = """
     WHERE owners <> ''
 """
 
+# What a message is to those who look for it: its kind (0 message, 1 edit, 2 deletion), 4 more if it is in its sender's log
+# only, 8 more if it has no text. With this in the index between the sender and the row id, which is in commit order, history
+# and unread counts meet none of the edits, the deleted ones and what a block kept away, however many there are.
+CLASS = "(kind + 4 * (peer_seq = 0) + 8 * (text IS NULL))"
+
 # The content stays in messages: the index holds words and where they are.
 SEARCH = """
     CREATE VIRTUAL TABLE search USING fts5 (
@@ -48,12 +54,12 @@ SEARCH = """
 
 def up(db: Database) -> None:
     """Create the index, and fill it from the messages there are."""
-    # History in one direction, and what is unread. The rowid is part of an index, so it is in commit order.
     db.execute("DROP INDEX messages_of_conversation")
-    db.execute("CREATE INDEX messages_of_conversation ON messages (conversation, sender)")
-    # The edits of a message are found among any number of replies to it.
+    db.execute(f"CREATE INDEX messages_of_conversation ON messages (conversation, sender, {CLASS})")
+    # The edits of a message are found among any number of replies to it, and those in the recipient's log among any number
+    # that a block kept away.
     db.execute("DROP INDEX messages_about")
-    db.execute("CREATE INDEX messages_about ON messages (target, kind) WHERE target IS NOT NULL")
+    db.execute("CREATE INDEX messages_about ON messages (target, kind, (peer_seq = 0)) WHERE target IS NOT NULL")
     db.execute(SEARCHABLE)
     db.execute(SEARCH)
     db.execute("INSERT INTO search (search) VALUES ('rebuild')")

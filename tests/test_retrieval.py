@@ -46,9 +46,9 @@ def test_what_may_be_asked(query: AnyQuery) -> None:
         (HistoryQuery(peer="x" * (USER_LENGTH + 1)), "length <= 128"),
         (HistoryQuery(peer="b\x00b"), "without control characters"),
         (HistoryQuery(peer="b\ud800"), "half a surrogate pair"),
-        (HistoryQuery(peer=object()), "got `object`"),
+        (HistoryQuery(peer=object()), "got `object`"),  # type: ignore[arg-type]
         (HistoryQuery(peer=b"bob"), "got `bytes`"),  # type: ignore[arg-type]
-        (HistoryQuery(ids=(uuid4(),)), "got `uuid`"),  # type: ignore[arg-type]  # type: ignore[arg-type]
+        (HistoryQuery(ids=(uuid4(),)), "got `uuid`"),  # type: ignore[arg-type]
         (HistoryQuery(ids=()), "length >= 1"),
         (HistoryQuery(ids=("a",) * (PAGE + 1)), "length <= 200"),
         (HistoryQuery(ids=("a\ud800",)), "half a surrogate pair"),
