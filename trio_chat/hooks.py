@@ -33,6 +33,7 @@ async def run_hook(
     seconds: float,
     returns: type[_Result],
     answers: tuple[type[Exception], ...] = (),
+    accepts: Callable[[_Result], bool] = lambda _: True,
 ) -> _Result:
     """What `hook`, called with `arguments`, returns.
 
@@ -46,6 +47,7 @@ async def run_hook(
         returns: what an answer is an instance of; anything else is a failure.
         answers: exceptions with which it may answer. They are raised as they are, but not out of a group: a hook that runs
             several things at once and has one of them refused has not said whether the others would have agreed.
+        accepts: whether what it returned is an answer; else that is a failure.
 
     Raises:
         HookFailed: it did none of this.
@@ -69,5 +71,8 @@ async def run_hook(
         raise failure
     if not isinstance(outcome, returns):
         _log.error("%s returned a %s, not a %s", what, type(outcome).__name__, returns.__name__)
+        raise HookFailed(f"{what} failed")
+    if not accepts(outcome):
+        _log.error("%s returned what is no answer", what)
         raise HookFailed(f"{what} failed")
     return outcome

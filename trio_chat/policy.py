@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 from msgspec import Struct
@@ -26,8 +26,8 @@ __all__ = ["Hooks", "Outgoing", "Policy"]
 class Outgoing(Struct, frozen=True, kw_only=True):
     """A message on its way, or an edit of one: what `Hooks.before_send` is asked about. It has no place in a log yet.
 
-    `reply_to` and `target` are ids, as in `Message`. To change the text, return ``msgspec.structs.replace(message, text=…)``;
-    nothing else of it may change.
+    `reply_to` and `target` are ids, as in `Message`. To change the text, return
+    ``msgspec.structs.replace(message, text=…)``; nothing else of it may change.
     """
 
     id: str
@@ -47,8 +47,8 @@ class Hooks(Struct, frozen=True, kw_only=True):
     """The application's say in a chat: async functions, each with ``settings.hook_timeout`` seconds for one answer.
 
     They are asked about what clients do, not about what the application does itself. A hook that raises, hangs or gives
-    something that is no answer is logged, and the one message is refused with ``internal``; nobody else notices. The messages
-    of a connection are judged one after the other, in order, so a slow hook slows that connection.
+    something that is no answer is logged, and the one message is refused with ``internal``; nobody else notices. The
+    messages of a connection are judged one after the other, in order, so a slow hook slows that connection.
 
     `may_send` is given the sender and the recipient of a message or an edit; False refuses it with ``not_allowed``.
     `before_send`, asked after it, returns the message as it is to be stored, its text changed perhaps, or raises `Rejected`.
@@ -80,7 +80,7 @@ class Policy:
         self._store = store
         self._report = report
         self._settings = settings
-        self._waiting: dict[int, deque[Judge]] = {}  # by source; one that is being judged is in it, if with nothing that waits
+        self._waiting: dict[int, deque[Judge]] = {}  # by source; of one that is being judged it may be empty
         self._new: list[int] = []
         self._submitted = trio.Event()
 
@@ -157,7 +157,7 @@ class Policy:
 
     def _is_answer(self, answer: Outgoing, message: Outgoing) -> bool:
         """Whether a hook changed nothing but the text, to one that can be stored."""
-        text = answer.text
+        text: Any = answer.text  # nothing has made sure that it is one
         if not isinstance(text, str) or not text or "\x00" in text or replace(answer, text=message.text) != message:
             return False
         try:

@@ -161,13 +161,14 @@ class Device(Struct, frozen=True, kw_only=True):
 class Standing(Struct, frozen=True, kw_only=True):
     """What one user may know of another's presence.
 
-    `acquainted`: they have exchanged messages in both directions and neither blocks the other. `last_seen` is when a device
-    of the other was last seen, Unix milliseconds, None if none is remembered.
+    `acquainted`: they have exchanged messages in both directions, and neither blocks the other. `last_seen` is when a device
+    of the other was last seen, Unix milliseconds, None if none is remembered. `parted`: one of them blocks the other.
     """
 
     user: str
     acquainted: bool
     last_seen: int | None
+    parted: bool = False
 
 
 Query = TypeVar("Query", bound=HistoryQuery | SearchQuery | ConversationsQuery)

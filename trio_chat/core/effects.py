@@ -57,7 +57,10 @@ class Fulfil(Struct, frozen=True):
 
 
 class Judge(Struct, frozen=True):
-    """Ask the application about a draft, after the earlier ones of its source; answer with exactly one `Judged`."""
+    """For no connection: ask the application about a draft, after the earlier ones of its source.
+
+    Answered by exactly one `Judged`.
+    """
 
     serial: int
     draft: Draft

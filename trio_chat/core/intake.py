@@ -85,8 +85,14 @@ class Intake:
     @property
     def full(self) -> bool:
         """Whether one more command would be too much."""
+        count, size = self.load
+        return count >= self._settings.waiting or size >= self._settings.waiting_bytes
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many commands wait, and their bytes."""
         count = self._held + len(self._drafts) + len(self._blocks) + len(self._removals) + len(self._reads)
-        return count >= self._settings.waiting or self._bytes >= self._settings.waiting_bytes
+        return count, self._bytes
 
     @property
     def due(self) -> float | None:
