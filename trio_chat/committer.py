@@ -42,7 +42,7 @@ class Committer:
         self._store = store
         self._report = report
         self._clock = clock
-        self._observers = observers or Observers()
+        self._observers = Observers() if observers is None else observers
         self._batch: Batch | None = None
         self._ready = trio.Event()
         self.refused_at = -math.inf

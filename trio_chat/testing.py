@@ -17,6 +17,7 @@ from . import authenticators
 from .chat import Chat, open_chat
 from .client.raw import RawClient, open_background, wrap_stream
 from .committer import unix_ms
+from .policy import Hooks
 from .revalidation import Revalidate
 from .serve import handle
 from .settings import Settings
@@ -77,6 +78,7 @@ async def open_test_server(
     authenticate: Authenticate = authenticators.demo,
     revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
+    hooks: Hooks | None = None,
     clock: Callable[[], int] = unix_ms,
     memory_path: bool = True,
 ) -> AsyncIterator[InMemoryServer]:
@@ -88,13 +90,14 @@ async def open_test_server(
         authenticate: who a request comes from; by default it says so itself (``?user=…&device=…``).
         revalidate: whether a connection may go on; see `serve_tcp`.
         allowed_origins: pages that may connect; see `serve_tcp`.
+        hooks: the application's say; see `Hooks`.
         clock: gives Unix milliseconds.
         memory_path: False feeds every connection from the store.
     """
     settings = settings or Settings()
     store = store or MemoryStore(settings)
     async with (
-        open_chat(store, settings=settings, clock=clock, memory_path=memory_path) as chat,
+        open_chat(store, settings=settings, hooks=hooks, clock=clock, memory_path=memory_path) as chat,
         open_background() as nursery,  # a failed assertion is to be read, not to be searched for in a group
     ):
         yield InMemoryServer(chat, store, authenticate, nursery, revalidate=revalidate, allowed_origins=allowed_origins)
