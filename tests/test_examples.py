@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 import msgspec
 import pytest
 import trio
 import trio_websocket
 
-from trio_chat.client.raw import NotConnected, open_raw_client
+from trio_chat import wire
+from trio_chat.client.raw import NotConnected, RawClient, open_raw_client
 
+Frame = TypeVar("Frame", bound=wire.ServerFrame)
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -23,6 +28,51 @@ def load(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@asynccontextmanager
+async def running(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """An example that serves, on a port of its own; gives the address, to which a query is to be added."""
+    example = load(name)
+    said, heard = trio.open_memory_channel[str](10)
+    monkeypatch.setattr(example, "print", lambda line, **_: said.send_nowait(line), raising=False)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(example.main, str(folder / "chat.db"), 0)
+            yield f"ws://127.0.0.1:{(await heard.receive()).split()[-1]}/ws"
+            nursery.cancel_scope.cancel()
+
+
+async def next_frame(client: RawClient, kind: type[Frame]) -> Frame:
+    """The next frame of a kind, whatever comes before it."""
+    while not isinstance(got := await client.receive(), kind):
+        pass
+    return got
+
+
+async def test_moderated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies the rules would have a chat without them."""
+    async with (
+        running("moderated", tmp_path, monkeypatch) as url,
+        open_raw_client(f"{url}?user=alice") as alice,
+        open_raw_client(f"{url}?user=bob") as bob,
+    ):
+        await alice.send(wire.Send(id="1", to="bob", text="darn, buy NOW"))
+        refused = await next_frame(alice, wire.Error)
+        assert (refused.id, refused.code, refused.message) == ("1", "not_allowed", "no advertising, please")
+        await alice.send(wire.Send(id="2", to="eve", text="hi"))
+        assert (await next_frame(alice, wire.Error)).id == "2"
+        await alice.send(wire.Send(id="3", to="bob", text="darn"))
+        assert [message.text for message in (await next_frame(bob, wire.Messages)).messages] == ["d**n"]
+
+
+async def test_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first bot that somebody copies would answer nobody, or itself without end."""
+    async with running("bot", tmp_path, monkeypatch) as url, open_raw_client(f"{url}?user=alice") as alice:
+        await alice.send(wire.Send(id="1", to="echo", text="hi"))
+        (message,) = (await next_frame(alice, wire.Messages)).messages
+        assert (message.sender, message.text, message.reply_to) == ("echo", "you said: hi", "1")
+        assert (await next_frame(alice, wire.Receipt)).read == 1
 
 
 async def test_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

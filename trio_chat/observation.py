@@ -48,7 +48,7 @@ class MessageStored(Struct, frozen=True, kw_only=True):
 
 
 class ReceiptChanged(Struct, frozen=True, kw_only=True):
-    """`peer` has `user`'s messages up to `delivered` and has read them up to `read`, in `user`'s seq; 0: nothing new (R2)."""
+    """`peer` has `user`'s messages up to `delivered` and read them up to `read`, in `user`'s seq (R2); 0 is nothing new."""
 
     user: str
     peer: str

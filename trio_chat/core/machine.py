@@ -22,13 +22,13 @@ from .delivery import Delivery
 from .effects import Close, Effect, Fulfil, Offer, Ping, Send
 from .events import Event
 from .intake import Command, Intake, Pending
-from .workload import Workload
 from .pace import Pace
 from .presence import Presence
 from .receipts import Receipts
 from .refusals import Refusals
 from .requests import Requests
 from .sending import Sending
+from .workload import Workload, measure
 
 __all__ = ["Core"]
 
@@ -130,19 +130,7 @@ class Core:
 
     def workload(self) -> Workload:
         """How much there is to do."""
-        connections = [connection for connection in self._connections.values() if connection.open]
-        devices = [connection for connection in connections if not connection.send_only]
-        waiting, waiting_bytes = self._intake.load
-        return Workload(
-            users=len(self._users),
-            devices=len(devices),
-            sending=len(connections) - len(devices),
-            behind=sum(connection.sent < connection.user.head for connection in devices),
-            unacknowledged=sum(len(connection.window) for connection in devices),
-            waiting=waiting,
-            waiting_bytes=waiting_bytes,
-            requests=sum(len(connection.waiting) + (connection.request is not None) for connection in connections),
-        )
+        return measure(self._connections.values(), self._intake)
 
     def connected(self, user: str) -> frozenset[str]:
         """Which of the user's devices are connected."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
-__all__ = ["Workload"]
+from .connection import Connection
+from .intake import Intake
+
+__all__ = ["Workload", "measure"]
 
 
 class Workload(Struct, frozen=True, kw_only=True):
@@ -23,3 +28,20 @@ class Workload(Struct, frozen=True, kw_only=True):
     waiting: int
     waiting_bytes: int
     requests: int
+
+
+def measure(connections: Iterable[Connection], intake: Intake) -> Workload:
+    """What is under way for these connections, and for the store."""
+    opened = [connection for connection in connections if connection.open]
+    devices = [connection for connection in opened if not connection.send_only]
+    waiting, waiting_bytes = intake.load
+    return Workload(
+        users=len({connection.user.name for connection in opened}),
+        devices=len(devices),
+        sending=len(opened) - len(devices),
+        behind=sum(connection.sent < connection.user.head for connection in devices),
+        unacknowledged=sum(len(connection.window) for connection in devices),
+        waiting=waiting,
+        waiting_bytes=waiting_bytes,
+        requests=sum(len(connection.waiting) + (connection.request is not None) for connection in opened),
+    )
