@@ -26,8 +26,7 @@ SEARCHABLE = """
             ) THEN 'u' || m.sender ELSE '' END
             || CASE WHEN m.peer_seq > 0 AND NOT EXISTS (
                 SELECT 1 FROM messages AS e
-                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.id > m.id
-                AND e.peer_seq > 0
+                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.peer_seq > m.peer_seq
             ) THEN ' u' || (c.a + c.b - m.sender) ELSE '' END
         ) AS owners
         FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation
@@ -51,9 +50,11 @@ def up(db: Database) -> None:
     # History in one direction, and what is unread. The rowid is part of an index, so it is in commit order.
     db.execute("DROP INDEX messages_of_conversation")
     db.execute("CREATE INDEX messages_of_conversation ON messages (conversation, sender)")
-    # The edits of a message are found among any number of replies to it.
+    # The newest edit of a message, for its sender and for its recipient: at once, among any number of replies to it, and
+    # of edits that a block keeps from the recipient.
     db.execute("DROP INDEX messages_about")
     db.execute("CREATE INDEX messages_about ON messages (target, kind) WHERE target IS NOT NULL")
+    db.execute("CREATE INDEX messages_edits ON messages (target, peer_seq) WHERE kind = 1")
     db.execute(SEARCHABLE)
     db.execute(SEARCH)
     db.execute("INSERT INTO search (search) VALUES ('rebuild')")
@@ -63,6 +64,7 @@ def down(db: Database) -> None:
     """Drop the index and the view. Edits and deletions stay: the older schema holds them."""
     db.execute("DROP TABLE search")
     db.execute("DROP VIEW searchable")
+    db.execute("DROP INDEX messages_edits")
     db.execute("DROP INDEX messages_about")
     db.execute("CREATE INDEX messages_about ON messages (target) WHERE target IS NOT NULL")
     db.execute("DROP INDEX messages_of_conversation")
