@@ -209,7 +209,7 @@ def generate(path: Path, *, messages: int = MESSAGES, users: int = USERS, seed: 
     """
     if path.exists():
         raise FileExistsError(f"{path} is there already")
-    migration.up(path, lambda line: None)
+    migration.up(path, lambda _: None)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")  # half a database is of no use anyway
         connection.execute("PRAGMA cache_size = -200000")

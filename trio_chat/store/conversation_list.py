@@ -68,7 +68,8 @@ def _reached(sender: str, seq: str, before: str, mark: str) -> str:
     return f"""coalesce((
         SELECT max((
             SELECT x.{seq} FROM (
-                SELECT m.seq, m.peer_seq {OURS}1 AND m.sender = {sender} AND m.id < {before} ORDER BY m.id DESC LIMIT {LOOK_BACK}
+                SELECT m.seq, m.peer_seq {OURS}1 AND m.sender = {sender} AND m.id < {before}
+                ORDER BY m.id DESC LIMIT {LOOK_BACK}
             ) AS x WHERE x.peer_seq <= {mark} LIMIT 1))
         FROM (VALUES {REACHED}) AS v), 0)"""
 
@@ -156,7 +157,7 @@ def read_conversations(connection: sqlite3.Connection, user: str, query: Convers
         page.append(row)
     ids = msgspec.json.encode([row.newest for row in page if row.newest]).decode()
     answer = connection.execute(LAST, {"asker": scope.user, "ids": ids, "size": MAX_SEQ}).fetchone()[0]
-    messages = {place: message for place, message in _found.decode(answer)[0]}
+    messages = dict(_found.decode(answer)[0])
     more, next = len(page) < len(rows), page[-1].seq if page else None
     if not few and not more and last - scope.floor > WALK:
         more, next = True, last - WALK + 1

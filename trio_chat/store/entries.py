@@ -44,8 +44,8 @@ def current(found: str, order: str) -> str:
     """A statement that gives one JSON text: the messages that the query `found` gives, and how many it gave.
 
     `found` gives row ids, and with each the place of the message in the answer: they come in the order of their places,
-    ``ASC`` or ``DESC``, until they weigh ``:size``, one at least, and each with its place. Whatever `found` may say, only what
-    has an entry in the log of ``:asker`` comes out: each message goes through that row of the log.
+    ``ASC`` or ``DESC``, until they weigh ``:size``, one at least, and each with its place. Whatever `found` may say, only
+    what has an entry in the log of ``:asker`` comes out: each message goes through that row of the log.
     """
     # The texts, which may lie on pages of their own, are not touched before it is known which will be in the answer.
     return f"""

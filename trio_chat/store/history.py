@@ -2,9 +2,9 @@
 
 The work of a query is bounded by what it may answer, not by what the log holds. With a peer, an index leads straight to the
 messages of one sender of one class (see `entries.CLASS`), in the order of the log: a few such *streams* are merged, and of
-each no more is read than the page may hold. Without a peer the log itself is the stream, if what is asked for is frequent in
-it; if it is not (one message of others among 100,000 own ones), the streams of all conversations are merged: first the newest
-message of each, then the streams of those whose newest ones are the newest of all.
+each no more is read than the page may hold. Without a peer the log itself is the stream, if what is asked for is frequent
+in it; if it is not (one message of others among 100,000 own ones), the streams of all conversations are merged: first the
+newest message of each, then the streams of those whose newest ones are the newest of all.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ CONDITIONS = {
 
 STREAM = f"""
     FROM messages AS m
-    WHERE m.conversation = s.conversation AND m.sender = s.sender AND {CLASS} = s.class AND m.id BETWEEN s.first AND s.last"""
+    WHERE m.conversation = s.conversation AND m.sender = s.sender AND {CLASS} = s.class
+        AND m.id BETWEEN s.first AND s.last"""
 
 # json_each is SQLite's way to have a subquery with a LIMIT for each row of a table.
 MERGED = f"""
@@ -158,7 +159,7 @@ class _Asked:
             first = max(first, scope.read + 1)
         if first > last:
             return NO_MESSAGES
-        values = {
+        values: dict[str, object] = {
             "asker": scope.user,
             "conversation": scope.conversation,
             "first": first,
@@ -182,8 +183,8 @@ class _Asked:
             return self._answer(self._all_peers(order), order, values, limit)
         return HistoryPage(messages=page.messages, more=True, next=first + WALK - 1 if order == "ASC" else last - WALK + 1)
 
-    def _answer(self, found: str, order: Order, values: dict[str, object], limit: int) -> HistoryPage:
-        row = self.connection.execute(current(found.format(order=order), order), values).fetchone()
+    def _answer(self, which: str, order: Order, values: dict[str, object], limit: int) -> HistoryPage:
+        row = self.connection.execute(current(which.format(order=order), order), values).fetchone()
         found, count = _decoder.decode(row[0])
         messages = tuple(message for _, message in found[:limit])
         more = count > len(messages)

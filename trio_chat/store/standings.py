@@ -1,4 +1,4 @@
-"""What is remembered of a user beside messages: devices, blocks, and who may know of whom. Runs in a reader's thread."""
+"""What is remembered of a user beside messages: devices, blocks, who may know of whom. Synchronous, as `history.py`."""
 
 from __future__ import annotations
 
