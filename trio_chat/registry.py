@@ -16,8 +16,8 @@ from .committer import Committer, Loader
 from .core.batch import BlockChange, ConnectionId, Draft, ReadMark, Refused, Removal, Stored
 from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
-from .core.workload import Workload
 from .core.machine import Core
+from .core.workload import Workload
 from .errors import ChatClosed, CloseCode
 from .observation import Observers
 from .policy import Hooks, Policy

@@ -37,6 +37,7 @@ async def test_no_statement_scans_a_table(path: Path, monkeypatch: pytest.Monkey
             openings = (Opening(1, names[1], f"device {names} 0"),)
             await store.append(Batch((Mark(names[1], f"device {names} 0", 3),), openings, drafts), 1000)
         await store.pages([PageRequest("a", 2, 10, 1000)])
+        await store.known([("a", "ab1")])
 
     plans = {}
     with closing(sqlite3.connect(path)) as database:
