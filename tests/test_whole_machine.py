@@ -6,6 +6,7 @@ everything has happened that follows from it: what every client holds, every tic
 
 from __future__ import annotations
 
+import itertools
 import math
 import queue
 import tempfile
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis
+import msgspec
 import trio
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_chat import wire
 from trio_chat.client.raw import ClosedByServer
 from trio_chat.core.batch import Batch, Page, PageRequest, Results
 from trio_chat.errors import BadQuery, CloseCode, ErrorCode, IdConflict
+from trio_chat.model import Message
 from trio_chat.retrieval import (
     Conversation,
     ConversationsPage,
@@ -71,7 +74,8 @@ class Connected:
         self.here = here
         self.log = log
         self.held: dict[int, str] = {}
-        self.texts: dict[int, tuple[str, str | None]] = {}
+        self.entries: list[Message] = []
+        self.unchecked: list[Message] = []
         self.receipts: dict[str, tuple[int, int]] = {}
         self.elsewhere: dict[str, int] = {}
         self.presence: dict[str, bool] = {}
@@ -94,7 +98,8 @@ class Connected:
                     assert message.seq > self.last  # ascending, each at most once (I3)
                     self.last = message.seq
                     self.held[message.seq] = message.id
-                    self.texts[message.seq] = (message.kind, message.text)
+                self.entries += messages
+                self.unchecked += messages
             case wire.Stored(messages=items):
                 for item in items:
                     self.held[item.seq] = item.id
@@ -247,6 +252,21 @@ class Chatting(RuleBasedStateMachine):
         self.model = Model()
         self.connected: dict[tuple[str, str], Connected] = {}
         self.count = 0
+        self.at_once: set[str] = set()
+        """Messages that were deleted so soon that nobody may have seen their text."""
+
+    @initialize(known=st.sampled_from([True, True, True, False]))
+    def begin(self, known: bool) -> None:
+        """Most examples begin where it gets interesting: three who know one another, and look what the others do."""
+        if known:
+            for user, device in (("alice", "phone"), ("alice", "laptop"), ("bob", "web"), ("eve", "phone")):
+                self.connect(user, device, None)
+            for user, other in itertools.permutations(USERS, 2):
+                self.voice(user, other, "apple", 0.0, "message")
+            for one in self.connected.values():
+                assert self.ask(one, wire.Watch(ref=self.name(), users=USERS)) == []
+                self.model.watch(one.here, USERS)
+            self.settle()
 
     def teardown(self) -> None:
         self.world.end()
@@ -292,13 +312,38 @@ class Chatting(RuleBasedStateMachine):
             assert one.code is None
             room = SETTINGS.window  # of those it was sent and has not acknowledged, besides what it wrote itself (C6)
             missing = [seq for seq in range(one.here.start + 1, len(log) + 1) if seq not in one.held]
-            assert not missing or len([seq for seq in one.texts if seq > one.here.acked]) >= room, (user, missing)
+            assert not missing or len([entry for entry in one.entries if entry.seq > one.here.acked]) >= room, missing
+            for entry in one.unchecked:
+                expected = log[entry.seq - 1].as_stored(user)
+                if entry.id in self.at_once:  # it may have left before its end was known
+                    entry = msgspec.structs.replace(entry, text=None)
+                assert entry == expected
+            one.unchecked.clear()
             for seq, id in one.held.items():
                 assert log[seq - 1].id == id
             assert one.receipts == {peer: marks for peer, marks in one.here.receipts.items() if any(marks)}
             assert one.elsewhere == one.here.elsewhere
             for name, online in one.here.watched.items():
                 assert one.presence[name] == online, (user, name)
+        self.look()
+
+    def look(self) -> None:
+        """What the application is told of each user is what the model says."""
+        chat = self.world.server.chat
+
+        async def look(user: str) -> tuple[HistoryPage, HistoryPage, ConversationsPage]:
+            everything = await chat.history(user, after=0, limit=200)
+            return everything, await chat.history(user, unread=True, limit=200), await chat.conversations(user)
+
+        for user in USERS:
+
+            async def look_at(user: str = user) -> tuple[HistoryPage, HistoryPage, ConversationsPage]:
+                return await look(user)
+
+            everything, unread, talks = self.world.run(look_at)
+            assert list(everything.messages) == self.model.history(user, HistoryQuery(after=0, limit=200))[0]
+            assert list(unread.messages) == self.model.history(user, HistoryQuery(unread=True, limit=200))[0]
+            assert list(talks.conversations) == self.model.conversations(user)
 
     # Coming and going.
 
@@ -426,6 +471,31 @@ class Chatting(RuleBasedStateMachine):
     @rule(where=anywhere, which=anywhere)
     def delete(self, where: float, which: float) -> None:
         self.change(where, which, None)
+
+    @precondition(lambda self: self.connected)
+    @rule(where=anywhere, to=users, text=texts)
+    def take_back_at_once(self, where: float, to: str, text: str) -> None:
+        """A message, an edit of it and its deletion, in one breath."""
+        one = self.someone(where)
+        user = one.here.user
+        first, second, third = ids = self.name(), self.name(), self.name()
+        expected = [
+            self.model.draft(user, to, first, text),
+            self.model.draft(user, to, second, "banana", "edit", first),
+            self.model.draft(user, to, third, None, "delete", first),
+        ]
+        self.at_once |= {first, second}
+        answers = self.ask(
+            one,
+            wire.Send(id=first, to=to, text=text),
+            wire.Edit(id=second, to=to, target=first, text="banana"),
+            wire.Delete(id=third, to=to, target=first),
+        )
+        items = {item.id: item for got in answers if isinstance(got, wire.Stored) for item in got.messages}
+        assert sorted(items) == sorted(ids)
+        for entry, id in zip(expected, ids, strict=True):
+            self.said(entry, wire.Stored(messages=[items[id]]))
+        self.settle()
 
     @rule(user=users, to=users, text=texts, which=anywhere, kind=st.sampled_from(["message", "edit", "delete"]))
     def voice(self, user: str, to: str, text: str, which: float, kind: str) -> None:
