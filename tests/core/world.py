@@ -118,7 +118,7 @@ class Client:
                 self.awaiting[frame.id] += 1
                 self.spoken.append(frame.id)
             elif isinstance(frame, REQUESTS) or (isinstance(frame, InvalidFrame) and frame.ref is not None):
-                self.asking.append(frame.ref)
+                self.asking.append(str(frame.ref))
             elif isinstance(frame, wire.Read):
                 self.has_read[frame.peer] = max(self.has_read[frame.peer], frame.seq)
         self.world.handle(events.Received(self.id, frames))
@@ -284,7 +284,7 @@ class Client:
                 assert seq <= world.store.reads[self.user, peer], "a read mark that is not committed (I4)"
             case wire.Presence(user=user, online=online, last_seen=last_seen):
                 assert not (online and last_seen is not None)
-                if online or last_seen is not None:
+                if user != self.user and (online or last_seen is not None):
                     assert world.store.acquainted(self.user, user, world.reported_blocks), "none of this user's business"
                 if online:
                     assert world.present(user), "a ghost"
