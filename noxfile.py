@@ -175,4 +175,11 @@ def proofs(session: nox.Session) -> None:
     """Property tests and state machines with many more examples, and the proofs on a real server at their full scale."""
     session.install(_wheel(session), *_group("test"))
     session.env["TRIO_CHAT_PROOF_SCALE"] = os.environ.get("TRIO_CHAT_PROOF_SCALE", "4")
-    _pytest(session, "-m", "(hypothesis or proof) and not browser", "--hypothesis-profile=proofs", "-o", "faulthandler_timeout=3600")
+    _pytest(
+        session,
+        "-m",
+        "(hypothesis or proof) and not browser",
+        "--hypothesis-profile=proofs",
+        "-o",
+        "faulthandler_timeout=3600",
+    )
