@@ -14,8 +14,10 @@ import pytest
 import trio
 import trio_websocket
 
-from trio_chat import wire
+from trio_chat import Identity, Refused, wire
 from trio_chat.client.raw import NotConnected, RawClient, open_raw_client
+
+from .support import UPGRADE, dial
 
 Frame = TypeVar("Frame", bound=wire.ServerFrame)
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -93,4 +95,33 @@ async def test_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
                 assert (welcome["user"], welcome["device"], welcome["new"]) == ("alice", "test", True)
                 await alice.send_message('{"type":"send","id":"1","to":"bob","text":"hi"}')
                 assert msgspec.json.decode(await alice.get_message())["messages"][0]["seq"] == 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application whose log-in issues tokens would copy something that lets nobody in, or nobody out."""
+    example = load("tokens")
+    said, heard = trio.open_memory_channel[str](2)
+    monkeypatch.setattr(example, "print", lambda line, **_: said.send_nowait(line), raising=False)
+    log_out, log_outs = trio.open_memory_channel[str](1)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(example.main, str(tmp_path / "chat.db"), 0, log_outs)
+            port, token = (await heard.receive()).removeprefix("alice's token for port ").split(": ")
+            url = f"ws://127.0.0.1:{port}/ws?device=test"
+            with pytest.raises(NotConnected) as refused:
+                await open_raw_client(url).__aenter__()
+            assert refused.value.status == 401
+            async with await trio.open_tcp_stream("127.0.0.1", int(port)) as stream:
+                headers = UPGRADE | {"Sec-WebSocket-Protocol": f"trio-chat.v1, bearer.{token}"}
+                alice = await dial(stream, "/ws?device=test", headers)
+                read = await alice.read()
+                assert read is not None
+                welcome = msgspec.json.decode(read[1])
+                assert (welcome["user"], welcome["device"]) == ("alice", "test")
+                await log_out.send("alice\n")
+                assert (await alice.closed_with())[0] == 4401
+            with pytest.raises(Refused):
+                await example.revalidate(Identity("alice"))
+            await example.revalidate(Identity("bob"))
             nursery.cancel_scope.cancel()

@@ -388,6 +388,22 @@ async def test_the_first_reason_to_close_is_told_and_nothing_is_sent_after_it(au
         assert line.closings[0] == (CloseCode.UNAUTHORIZED, "revoked")
 
 
+async def test_a_busy_server_finds_time_to_say_why(autojump_clock: MockClock) -> None:
+    """Else a thousand who are revoked at once, which takes a moment, see their connections break, and come back."""
+    line = Line()
+    async with session_on(line) as (session, chat, _):
+        line.taking = trio.Event()
+        session.send(wire.Pong())
+        session.close(CloseCode.UNAUTHORIZED, "")
+        line.lingers = 5.0
+        await trio.sleep(0.7)
+        before = trio.current_time()
+        line.taking.set()
+        await chat.registry.wait_idle()
+        assert trio.current_time() - before >= 5.0
+        assert line.closings[0] == (CloseCode.UNAUTHORIZED, "")
+
+
 @pytest.mark.parametrize("reads", [True, False])
 async def test_at_its_moment_a_session_expires(reads: bool, autojump_clock: MockClock) -> None:
     """Else a token that was good for an hour is good for ever, once a connection stands, or for one that does not read."""

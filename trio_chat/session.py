@@ -25,7 +25,7 @@ _TOLD: Final = 1024
 _FAREWELL: Final = 1.0
 """Seconds for the close frame of a session that is cancelled: long enough for a peer that reads."""
 _UNAUTHORIZED: Final = 0.8
-"""Seconds for who is no longer authorised to take what was said and hear why: gone within a second, reading or not."""
+"""Seconds in which who is no longer authorised has to have taken what was being written: gone within a second, if not."""
 
 
 class ConnectionEnded(Exception):
@@ -135,7 +135,7 @@ class Session:
         self, connection: ConnectionId, transport: Transport, settings: Settings, *, expires: float = math.inf
     ) -> None:
         self.connection = connection
-        self._expires = expires
+        self._expires = self._end_by = expires
         self._transport = transport
         self._settings = settings
         self._outbox = _Outbox()
@@ -191,7 +191,8 @@ class Session:
     def close(self, code: CloseCode, reason: str) -> None:
         """Write what is in the outbox, then close. The first reason to close is the one that is told.
 
-        A peer that does not take it within the write timeout is cut off; one that is no longer authorised, within a second.
+        A peer that does not take what is in the outbox within the write timeout is cut off; one that is no longer
+        authorised, within a second. From then on nothing of the peer's is taken in.
         """
         if self._closing is None:
             self._closing = (code, reason)
@@ -209,6 +210,7 @@ class Session:
         """Take nothing more from the peer; what was read goes its way. The session is cut off at `end_by` at the latest."""
         self._reading = False
         self._read_wanted.set()
+        self._end_by = min(self._end_by, end_by)
         self._scope.deadline = min(self._scope.deadline, end_by)
 
     def cancel(self) -> None:
@@ -290,6 +292,8 @@ class Session:
                     self._outbox.done()
                     self._read_wanted.set()
                 elif self._closing is not None:
+                    # All was taken. That a busy server came to this late is no reason to be cut off without a word.
+                    self._scope.deadline = min(self._end_by, trio.current_time() + self._settings.write_timeout)
                     await self._transport.close(*self._closing)
                     break
                 else:

@@ -7,3 +7,4 @@ from .cookies import SignedCookie as SignedCookie
 from .cookies import signed_cookie as signed_cookie
 from .loopback import demo as demo
 from .web_tokens import jwt as jwt
+from .web_tokens import mint as mint

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from ..committer import unix_ms
 from ..errors import ConfigurationError
 from ..model import Identity
 from ..transport.http import Request
 
-__all__ = ["jwt"]
+__all__ = ["jwt", "mint"]
 
 
 def jwt(
@@ -60,14 +62,10 @@ def jwt(
         ConfigurationError: the extra ``jwt`` is not installed; there is no key, or more than one; it is too short, of an
             unknown kind, or secret where a public one belongs; or an algorithm does not fit it.
     """
-    try:
+    with _extra():
         from .checking import TokenChecker  # noqa: PLC0415  (needs the extra)
         from .jwks import KeyFile  # noqa: PLC0415
         from .keys import OneKey, restricted, verifying_key  # noqa: PLC0415
-    except ModuleNotFoundError as missing:
-        raise ConfigurationError(
-            f"web tokens need {missing.name}, which comes with the extra jwt: pip install 'trio-chat[jwt]'"
-        ) from None
     if (key is None) is (jwks is None):
         raise ConfigurationError("web tokens are checked with a key or with a file of keys: give one of key and jwks")
     if isinstance(algorithms, str):
@@ -85,3 +83,31 @@ def jwt(
         query=query,
         clock=clock,
     )
+
+
+def mint(key: str | bytes, claims: Mapping[str, Any]) -> str:
+    """A web token with these claims: for tests and development, where no log-in issues them.
+
+    Args:
+        key: a secret of at least 32 bytes, or a private key in PEM without a password. The algorithm is its usual one.
+        claims: ``sub`` and ``exp`` (Unix seconds) at least, or `jwt` does not believe it.
+
+    Raises:
+        ConfigurationError: the extra ``jwt`` is not installed, or the key is none to sign with.
+    """
+    with _extra():
+        import jwt as pyjwt  # noqa: PLC0415  (needs the extra)
+
+        from .keys import signing_key  # noqa: PLC0415
+    signing = signing_key(key)
+    return pyjwt.encode(dict(claims), signing.material, algorithm=signing.algorithms[0])  # type: ignore[arg-type]  # it fits
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            f"web tokens need {missing.name}, which comes with the extra jwt: pip install 'trio-chat[jwt]'"
+        ) from None
