@@ -120,7 +120,13 @@ async def test_a_transaction_that_fails_anywhere_leaves_no_trace(
         after = await store.append(BATCH, 2000)
         assert await everything(store) != found
         writing(store).execute("INSERT INTO search (search) VALUES ('integrity-check')")
-    assert before.drafts == (Stored(1, 1, 1000), Stored(2, 0, 1000), Stored(2, 3, 1000), Stored(1, 4, 1000), Stored(1, 5, 1000))
+    assert before.drafts == (
+        Stored(1, 1, 1000),
+        Stored(2, 0, 1000),
+        Stored(2, 3, 1000),
+        Stored(1, 4, 1000),
+        Stored(1, 5, 1000),
+    )
     web, daves = after.openings
     assert isinstance(web, Opened)
     assert isinstance(daves, Opened)
