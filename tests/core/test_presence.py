@@ -67,7 +67,9 @@ def test_coming_is_told_at_once_and_going_a_little_later() -> None:
     phone.leave()
     world.wait(5.0, alive=(alice, laptop))
     assert told(alice) == [], "one of two went"
+    eve = world.join("eve")
     laptop.leave()
+    eve.leave()  # its mark says nothing of bob
     assert world.core._presence.deadline == world.now + 3.0
     world.wait(2.9, alive=(alice,))
     assert told(alice) == []
