@@ -91,8 +91,8 @@ STATEMENTS = [
     "AS m ON m.sender = v.column2", "AS m ON m.sender = v.column1", "AS k ON k.blocker = v.column1 AND",
     "AS k ON k.blocker = v.column1 CROSS", "max(id), 0) FROM messages", "max(id), 0) FROM conversations", "AS c ON c.a",
     "UPDATE devices", "UPDATE conversations", "INTO users", "INTO conversations", "INSERT INTO messages", "INSERT INTO log",
-    "INSERT INTO devices", "DELETE FROM devices", "INSERT INTO blocks", "DELETE FROM blocks", "FROM log AS l", "CROSS JOIN log",
-    "SELECT max(e.id)", "'delete', s.id", "SELECT s.id", "INSERT INTO search (rowid, owners, text)\n    SELECT *",
+    "INSERT INTO devices", "DELETE FROM devices", "INSERT INTO blocks", "DELETE FROM blocks", "FROM log AS l",
+    "CROSS JOIN log", "SELECT max(e.id)", "'delete', s.id", "SELECT s.id", "INSERT INTO search (rowid, owners, text)\n    SELECT *",
     "WHERE messages.id", "WHERE messages.target", "COMMIT",
 ]  # fmt: skip
 
@@ -120,7 +120,13 @@ async def test_a_transaction_that_fails_anywhere_leaves_no_trace(
         after = await store.append(BATCH, 2000)
         assert await everything(store) != found
         writing(store).execute("INSERT INTO search (search) VALUES ('integrity-check')")
-    assert before.drafts == (Stored(1, 1, 1000), Stored(2, 0, 1000), Stored(2, 3, 1000), Stored(1, 4, 1000), Stored(1, 5, 1000))
+    assert before.drafts == (
+        Stored(1, 1, 1000),
+        Stored(2, 0, 1000),
+        Stored(2, 3, 1000),
+        Stored(1, 4, 1000),
+        Stored(1, 5, 1000),
+    )
     web, daves = after.openings
     assert isinstance(web, Opened)
     assert isinstance(daves, Opened)
