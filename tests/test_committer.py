@@ -79,7 +79,7 @@ async def test_nothing_is_reported_before_the_commit_has_returned() -> None:
         assert not reported
         store.release()
         await wait_all_tasks_blocked()
-        assert reported == [Committed(Results(drafts=(Stored(1, 1, NOW),)))]
+        assert reported == [Committed(Results(drafts=(Stored(1, 1, NOW),), at=NOW))]
 
 
 async def test_one_batch_is_under_way_at_a_time() -> None:

@@ -218,13 +218,16 @@ async def test_what_a_block_keeps_away_is_seen_by_its_sender_only(backend: Backe
         await writer.block("alice", "eve", blocked=False)
         await writer.send("eve", "alice", "4", "after")
         hers = await history(store, "alice", peer="eve", order="asc")
-        assert [(message.seq, message.text, message.edit_seq) for message in hers] == [(1, "before", None), (2, "after", None)]
+        assert [(message.seq, message.text, message.edit_seq) for message in hers] == [
+            (1, "before", None),
+            (2, "after", None),
+        ]
         eves = await history(store, "eve", peer="alice", order="asc")
         assert [(message.seq, message.text, message.edit_seq) for message in eves] == [
             (1, "during", 2), (3, "during", None), (4, "after", None)
         ]  # fmt: skip
         for query in ({"direction": "in"}, {"unread": True}, {"ids": ("1", "3", "4")}, {}):
-            assert await seqs(store, "alice", **query) == [2, 1]  # type: ignore[arg-type]
+            assert await seqs(store, "alice", **query) == [2, 1]
         assert await seqs(store, "eve", direction="out", peer="alice") == [4, 3, 1]
 
 
@@ -239,9 +242,7 @@ async def test_what_is_no_longer_held_is_not_found(backend: Backend) -> None:
         assert await seqs(store, "bob", peer="alice") == [5, 4, 3, 2, 1]
 
 
-async def test_too_many_ids_among_too_many_conversations(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_ids_among_too_many_conversations(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client would occupy the database for a second with one small question."""
     monkeypatch.setattr(sqlite_history, "PROBES", 5)
     async with backend.open() as store:

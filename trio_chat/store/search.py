@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import unicodedata
-from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -22,12 +20,11 @@ import msgspec
 from ..retrieval import SearchHit, SearchPage, SearchQuery
 from .entries import Found, current, newest_edit
 from .scope import Scope, find
+from .search_index import SLICE
 from .snippets import shorten
+from .words import words
 
-__all__ = ["PREFIX_PAGES", "WORK", "plain", "read_search", "words"]
-
-SLICE: Final = 4096
-"""Entries of a log that have a token in common (migrations/m0002)."""
+__all__ = ["PREFIX_PAGES", "WORK", "read_search"]
 
 NEWEST: Final = 2
 """Slices that are looked through first: a word that is common in a log is found there, and each slice costs a little."""
@@ -87,32 +84,6 @@ SNIPPETS = """
 _found = msgspec.json.Decoder(Found)
 _hits = msgspec.json.Decoder(list[int])
 _snippets = msgspec.json.Decoder(list[tuple[int, str]])
-
-
-def words(text: str) -> list[tuple[str, int, int]]:
-    """The words of a text, and where each begins and ends: whatever is no letter, digit or mark separates them.
-
-    What FTS5's unicode61 takes for words, but that it takes most marks for separators; then a word is several to it that
-    follow one another. Nothing that has a meaning for FTS5 is left in them.
-    """
-    found = []
-    for is_word, group in groupby(enumerate(text), lambda pair: _is_of_word(pair[1])):
-        characters = [*group]
-        word = "".join(character for _, character in characters)
-        if is_word and not all(unicodedata.category(character).startswith("M") for character in word):
-            found.append((word, characters[0][0], characters[-1][0] + 1))
-    return found
-
-
-def _is_of_word(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] in "LNM" or category == "Co"
-
-
-def plain(word: str) -> str:
-    """A word without case and accents, as the index holds it."""
-    folded = unicodedata.normalize("NFD", word.lower())
-    return "".join(character for character in folded if not unicodedata.combining(character))
 
 
 def read_search(connection: sqlite3.Connection, user: str, query: SearchQuery, size: int) -> SearchPage:
@@ -177,7 +148,7 @@ def _match(scope: Scope, slices: range, lists: list[str]) -> str:
 
 def _is_short(connection: sqlite3.Connection, beginning: str) -> bool:
     """Whether few enough messages hold a word that begins so."""
-    start = b"0" + plain(beginning).encode()
+    start = b"0" + beginning.encode()
     (pages,) = connection.execute(PAGES, {"start": start, "end": start + b"\xff"}).fetchone()
     return int(pages) <= PREFIX_PAGES
 
