@@ -17,12 +17,11 @@ from sqlite_utils import Database
 SEARCHABLE = """
     CREATE VIEW searchable AS
     SELECT
-        id,                                     -- of the message or edit
-        owners || ' c' || conversation AS owners,
-            -- for whom its text is the current one: u<users.id>s<seq / 4096>, one or two of them; and c<conversations.id>
-        text                                    -- what was said
+        id,         -- of the message or edit
+        owners,     -- for whom its text is the current one: u<users.id>s<seq / 4096>, one or two; then c<conversations.id>
+        text        -- what was said
     FROM (
-        SELECT m.id AS id, m.conversation AS conversation, m.text AS text, trim(
+        SELECT m.id AS id, m.text AS text, trim(
             CASE WHEN NOT EXISTS (
                 SELECT 1 FROM messages AS e
                 WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.id > m.id
@@ -31,11 +30,11 @@ SEARCHABLE = """
                 SELECT 1 FROM messages AS e
                 WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.peer_seq > m.peer_seq
             ) THEN ' u' || (c.a + c.b - m.sender) || 's' || (m.peer_seq / 4096) ELSE '' END
-        ) AS owners
+        ) || ' c' || m.conversation AS owners
         FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation
         WHERE m.text NOTNULL -- neither a deletion nor deleted
     )
-    WHERE owners <> ''
+    WHERE owners GLOB 'u*' -- somebody's
 """
 
 # What a message is to those who look for it: its kind (0 message, 1 edit, 2 deletion), 4 more if it is in its sender's log

@@ -109,11 +109,11 @@ def search(contents: Contents, name: str, query: SearchQuery, size: int) -> Sear
             continue
         message = _as_it_is(entry, name)
         seq = message.edit_seq or message.seq
-        parts = words(message.text or "")
-        said = [word for word, _, _ in parts]
+        there = words(message.text or "")
+        said = [word for word, _, _ in there]
         has_all = last and {*whole} <= {*said} and any(word.startswith(last) for word in said)
         if has_all and (query.before is None or seq < query.before):
-            parts = [(start, end) for word, start, end in parts if word in whole or word.startswith(last)]
+            parts = [(start, end) for word, start, end in there if word in whole or word.startswith(last)]
             found.append((seq, SearchHit(message=message, snippet=shorten(_pieces(message.text or "", parts)))))
     found.sort(key=lambda pair: pair[0], reverse=True)
     page = _cut(found, query.limit, size, [len((hit.message.text or "").encode()) for _, hit in found])

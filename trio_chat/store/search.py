@@ -92,7 +92,7 @@ def read_search(connection: sqlite3.Connection, user: str, query: SearchQuery, s
     Raises:
         sqlite3.Error: it could not be read.
     """
-    asked = [word for word, _, _ in words(query.query)]
+    asked = [query.query[start:end] for _, start, end in words(query.query)]
     if not asked:
         return NO_HITS
     connection.execute("BEGIN")  # what is found is highlighted in the same snapshot
@@ -148,9 +148,12 @@ def _match(scope: Scope, slices: range, lists: list[str]) -> str:
 
 def _is_short(connection: sqlite3.Connection, beginning: str) -> bool:
     """Whether few enough messages hold a word that begins so."""
-    start = b"0" + beginning.encode()
-    (pages,) = connection.execute(PAGES, {"start": start, "end": start + b"\xff"}).fetchone()
-    return int(pages) <= PREFIX_PAGES
+    pages = 0
+    # Which of its accents the index leaves out is not known here for certain.
+    for form in {beginning.lower(), *(word for word, _, _ in words(beginning))}:
+        start = b"0" + form.encode()
+        pages += connection.execute(PAGES, {"start": start, "end": start + b"\xff"}).fetchone()[0]
+    return pages <= PREFIX_PAGES
 
 
 def _highlighted(connection: sqlite3.Connection, values: dict[str, object]) -> dict[int, list[str]]:

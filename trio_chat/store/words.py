@@ -9,7 +9,7 @@ __all__ = ["words"]
 
 
 def words(text: str) -> list[tuple[str, int, int]]:
-    """The words of a text without case and accents, and where each begins and ends: what is between is no letter or digit.
+    """The words of a text without case and Latin letters' accents, and where each begins and ends: what is between is no letter or digit.
 
     As FTS5's unicode61 sees them, but that it takes most marks for separators, too; then a word is to it several that follow
     one another. Nothing that has a meaning in FTS5's language is in them, and no half of a surrogate pair.
@@ -28,5 +28,10 @@ def _is_part(character: str) -> bool:
 
 
 def _plain(word: str) -> str:
-    folded = unicodedata.normalize("NFD", word.lower())
-    return "".join(character for character in folded if not unicodedata.combining(character))
+    return "".join(_base(character) for character in word.lower() if not "\u0300" <= character <= "\u036f")
+
+
+def _base(letter: str) -> str:
+    """A letter without its accents, if it is a Latin one."""
+    base = unicodedata.normalize("NFD", letter)[0]
+    return base if base.isascii() else letter
