@@ -17,24 +17,27 @@ from sqlite_utils import Database
 SEARCHABLE = """
     CREATE VIEW searchable AS
     SELECT
-        id,         -- of the message or edit
-        owners,     -- for whom its text is the current one: u<users.id>s<seq / 4096>, one or two; then c<conversations.id>
-        text        -- what was said
+        id,                                       -- of the message or edit
+        owners || ' c' || conversation AS owners, -- for whom its text is the current one: u<users.id>s<seq / 4096>, one
+                                                  -- or two of them; and where it was said: c<conversations.id>
+        text                                      -- what was said
     FROM (
-        SELECT m.id AS id, m.text AS text, trim(
+        SELECT m.id AS id, m.conversation AS conversation, m.text AS text, trim(
             CASE WHEN NOT EXISTS (
                 SELECT 1 FROM messages AS e
-                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.id > m.id
+                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1
+                    AND (e.peer_seq = 0) IN (0, 1) AND e.id > m.id
             ) THEN 'u' || m.sender || 's' || (m.seq / 4096) ELSE '' END
             || CASE WHEN m.peer_seq > 0 AND NOT EXISTS (
                 SELECT 1 FROM messages AS e
-                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.peer_seq > m.peer_seq
+                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1
+                    AND (e.peer_seq = 0) = 0 AND e.id > m.id
             ) THEN ' u' || (c.a + c.b - m.sender) || 's' || (m.peer_seq / 4096) ELSE '' END
-        ) || ' c' || m.conversation AS owners
+        ) AS owners
         FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation
         WHERE m.text NOTNULL -- neither a deletion nor deleted
     )
-    WHERE owners GLOB 'u*' -- somebody's
+    WHERE owners <> ''
 """
 
 # What a message is to those who look for it: its kind (0 message, 1 edit, 2 deletion), 4 more if it is in its sender's log
@@ -56,11 +59,10 @@ def up(db: Database) -> None:
     """Create the index, and fill it from the messages there are."""
     db.execute("DROP INDEX messages_of_conversation")
     db.execute(f"CREATE INDEX messages_of_conversation ON messages (conversation, sender, {CLASS})")
-    # The newest edit of a message, for its sender and for its recipient: at once, among any number of replies to it, and
-    # of edits that a block keeps from the recipient.
+    # The edits of a message are found among any number of replies to it, and those in the recipient's log among any number
+    # that a block kept away.
     db.execute("DROP INDEX messages_about")
-    db.execute("CREATE INDEX messages_about ON messages (target, kind) WHERE target IS NOT NULL")
-    db.execute("CREATE INDEX messages_edits ON messages (target, peer_seq) WHERE kind = 1")
+    db.execute("CREATE INDEX messages_about ON messages (target, kind, (peer_seq = 0)) WHERE target IS NOT NULL")
     db.execute(SEARCHABLE)
     db.execute(SEARCH)
     db.execute("INSERT INTO search (search) VALUES ('rebuild')")
@@ -70,7 +72,6 @@ def down(db: Database) -> None:
     """Drop the index and the view. Edits and deletions stay: the older schema holds them."""
     db.execute("DROP TABLE search")
     db.execute("DROP VIEW searchable")
-    db.execute("DROP INDEX messages_edits")
     db.execute("DROP INDEX messages_about")
     db.execute("CREATE INDEX messages_about ON messages (target) WHERE target IS NOT NULL")
     db.execute("DROP INDEX messages_of_conversation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import unicodedata
 from contextlib import closing
@@ -17,7 +18,7 @@ from trio_chat.retrieval import SearchHit, SearchQuery
 from trio_chat.store import search as sqlite_search
 from trio_chat.store.base import Store
 from trio_chat.store.pages import OVERHEAD
-from trio_chat.store.search_index import SLICE
+from trio_chat.store.search import SLICE
 from trio_chat.store.snippets import AROUND, BEFORE, shorten
 from trio_chat.store.sqlite import SqliteStore
 from trio_chat.store.words import words
@@ -49,7 +50,7 @@ async def test_words_are_found_in_ones_own_messages(backend: Backend) -> None:
         assert await found(store, "alice", "FOX", peer="bob") == ["1"]
         assert await found(store, "alice", "fox", peer="alice") == ["5"]
         assert await found(store, "alice", "fox", peer="dave") == []
-        assert await found(store, "alice", "fox", before=5) == ["4", "1"]
+        assert await found(store, "alice", "fox", before=4) == ["4", "1"]
         assert await found(store, "alice", "fox", before=0) == []
         assert await found(store, "bob", "the fox") == ["3", "1"]
         assert await found(store, "bob", "fox the") == ["3", "1"]
@@ -65,7 +66,7 @@ async def test_words_are_found_in_ones_own_messages(backend: Backend) -> None:
     "query",
     [
         '"', "'", '""', "*", "^", "(", ")", "-", "+", ":", "{}", "[", "\\", "%", "_", ";--", "\x00", "\ud800", "\U0001f600",
-        "́", "​", " ", "\n\t",
+        "\u0301", "\u200b", "\xa0", "\n\t",
     ],
 )  # fmt: skip
 async def test_a_query_without_a_word_finds_nothing(backend: Backend, query: str) -> None:
@@ -78,7 +79,8 @@ async def test_a_query_without_a_word_finds_nothing(backend: Backend, query: str
 @pytest.mark.parametrize(
     "query",
     [
-        "text AND fox", "text OR missing", "NOT text", "text NOT fox", "NEAR(text fox)", "NEAR(text fox, 2)", "owners : u1s0",
+        "text AND fox", "text OR missing", "NOT text", "text NOT fox", "NEAR(text fox)", "NEAR(text fox, 2)",
+        "owners : u1s0",
         "u1s0", "text : fox", "{text owners} : fox", "- text : fox", "^fox", 'a "fox', "fox*", "(fox", "fox)", "fox + text",
         "c1", "rank", "fox'; DROP TABLE search", "text\x00fox", "fox \ud800 text",
     ],
@@ -209,14 +211,14 @@ async def test_a_snippet_shows_the_matches(backend: Backend) -> None:
 
 async def test_a_mark_cannot_be_forged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who knows how matches are marked inside could have anything shown as one: so it is another mark each time."""
-    marks = []
-    token_hex = sqlite_search.secrets.token_hex
+    marks: list[str] = []
+    token_hex = secrets.token_hex
 
     def remembered(size: int) -> str:
         marks.append(token_hex(size))
         return marks[-1]
 
-    monkeypatch.setattr(sqlite_search.secrets, "token_hex", remembered)
+    monkeypatch.setattr(secrets, "token_hex", remembered)
     async with SqliteStore(path) as store:
         writer = Writer(store)
         await writer.send("alice", "bob", "1", "word")
@@ -254,13 +256,13 @@ async def test_a_snippet_of_a_long_text_is_short(backend: Backend) -> None:
         ([f"{'x' * 400} {'y' * 55}", "match", ""], ("y" * 55, "match", "")),
         (["", "m" * 190, f"{' ' * 4}{'y' * 400}"], ("", "m" * 190, " " * 4)),
         (["e\u0301" * 300, "match", ""], ("e\u0301" * (BEFORE // 2), "match", "")),
-        ([f"x{'e\u0301' * 300}", "match", ""], ("e\u0301" * (BEFORE // 2), "match", "")),
+        (["x" + "e\u0301" * 300, "match", ""], ("e\u0301" * (BEFORE // 2), "match", "")),
         (["", "match", "👩‍👩‍👧" * 100], ("", "match", "👩‍👩‍👧" * 39)),
         (["", "match", "👍🏽" * 200], ("", "match", "👍🏽" * 97)),
         (["", "match", "🇩🇪" * 200], ("", "match", "🇩🇪" * 97)),
         (["🇩🇪" * 200, "match", ""], ("🇩🇪" * 30, "match", "")),
         (["🇩🇪" * 200 + "x", "match", ""], ("🇩🇪" * 29 + "x", "match", "")),
-        (["", "m", f"{'\u0301' * 500}"], ("", "m", "\u0301" * (AROUND - 1))),
+        (["", "m", "\u0301" * 500], ("", "m", "\u0301" * (AROUND - 1))),
         (["\u0301" * 500, "m", ""], ("", "m", "")),
     ],
 )  # fmt: skip

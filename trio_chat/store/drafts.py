@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from ..core.batch import Draft, Refused, Stored
 from ..errors import ErrorCode
@@ -31,6 +32,10 @@ INSERT_LOG = """
     SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"""
 
 
+Row: TypeAlias = tuple[int, int, str, bytes, int, int, int, int, int, int | None, str | None]
+"""A message, as it goes into the table, but for the conversation."""
+
+
 class Drafts:
     """The messages of one transaction."""
 
@@ -52,10 +57,9 @@ class Drafts:
         self.first_id = first_id
         self.now = now
         self.targets: Targets | None = None  # None while no draft is about another message
-        self.messages: list[tuple[object, ...]] = []  # rows, but for the conversation
+        self.messages: list[Row] = []
         self.entries: list[tuple[Pair, int, int]] = []  # what each of them means to its conversation
         self.log: list[tuple[int, int, int, int, int]] = []
-        self.words: list[search_index.Row] = []
 
     def carry_out(self, drafts: Sequence[Draft]) -> list[Stored | Refused]:
         """Decide on each in turn; `flush` writes what follows from it.
@@ -147,8 +151,6 @@ class Drafts:
         kind = KINDS[draft.kind]
         target = None if about is None else about.id
         self.messages.append((id, sender.id, draft.id, digest, seq, peer_seq, sent_at, size, kind, target, text))
-        if kind == 0 and text is not None:
-            self.words.append((id, search_index.owners((sender.id, seq), (recipient.id, peer_seq)), text))
         if self.targets is not None:
             self.targets.stored(draft, sender, Target(id, recipient.id, peer_seq, kind), about)
         return Stored(seq, peer_seq, sent_at)
@@ -165,10 +167,17 @@ class Drafts:
         if self.targets is not None and changed:
             delete_texts(self.connection, self.targets.deleted)
             search_index.put_in(self.connection, self.targets.edited - self.targets.deleted)
-            self.words = [row for row in self.words if row[0] not in changed]
-        places = {id: conversation for conversation, id, *_ in rows}
-        words = [(id, f"{owners} c{places[id]}", text) for id, owners, text in self.words]
-        search_index.insert(self.connection, words)
+        search_index.insert(self.connection, self._words(conversations, changed))
+
+    def _words(self, conversations: Sequence[int], changed: set[int]) -> list[search_index.Row]:
+        """The messages for the index of words, but for those that are out of date already."""
+        words: list[search_index.Row] = []
+        for conversation, (pair, *_), message in zip(conversations, self.entries, self.messages, strict=True):
+            id, sender, _, _, seq, peer_seq, _, _, kind, _, text = message
+            if kind == 0 and text is not None and id not in changed:
+                recipient = pair[0] + pair[1] - sender
+                words.append((id, search_index.owners(sender, seq, recipient, peer_seq, conversation), text))
+        return words
 
 
 def _again(first: Stored) -> Stored:

@@ -27,13 +27,12 @@ def newest_edit(message: str) -> str:
 
     0 if there is none, or nothing to be edited any more.
 
-    One probe of an index, that of the sender's edits or that of the recipient's.
+    Two probes of an index: one for the edits that both users have, one for those that the recipient has not.
     """
-    edits = f"FROM messages AS e WHERE e.target = {message}.id AND e.kind = 1"
-    return f"""coalesce(CASE
-        WHEN {message}.text IS NULL THEN 0
-        WHEN {message}.sender = :asker THEN (SELECT max(e.id) {edits})
-        ELSE (SELECT e.id {edits} AND e.peer_seq > 0 ORDER BY e.peer_seq DESC LIMIT 1) END, 0)"""
+    probe = f"(SELECT max(e.id) FROM messages AS e WHERE e.target = {message}.id AND e.kind = 1 AND (e.peer_seq = 0) = %d)"
+    both, own = (f"coalesce({probe % withheld}, 0)" for withheld in (0, 1))
+    newest = f"max({both}, CASE {message}.sender WHEN :asker THEN {own} ELSE 0 END)"
+    return f"CASE WHEN {message}.text IS NULL THEN 0 ELSE {newest} END"
 
 
 def weight(message: str) -> str:

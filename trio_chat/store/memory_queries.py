@@ -35,19 +35,16 @@ def history(contents: Contents, name: str, query: HistoryQuery, size: int) -> Hi
     user = contents.users.get(name, NOBODY)
     chosen = [entry for entry in user.entries if entry.kind == "message" and _is_chosen(user, name, entry, query)]
     found = [_as_it_is(entry, name) for entry in chosen]
-    if query.around is not None:
-        # Each side has its half of the size, so that the middle is there however long the messages before it are.
-        older = _page([message for message in reversed(found) if message.seq < query.around], query.limit, size // 2)
-        middle = [message for message in found if message.seq == query.around]
-        newer = _page([message for message in found if message.seq > query.around], query.limit, size // 2)
-        messages = (*reversed(older.messages), *middle, *newer.messages)
-        return HistoryPage(messages=messages, more=newer.more, next=newer.next)
-    if not query.ascending:
-        found.reverse()
-    return _page(found, query.limit, size)
+    if query.around is None:
+        return _history_page(found if query.ascending else found[::-1], query.limit, size)
+    older = [message for message in reversed(found) if message.seq < query.around]
+    middle = [message for message in found if message.seq == query.around]
+    newer = _history_page([message for message in found if message.seq > query.around], query.limit, size // 2)
+    shown = (*reversed(_history_page(older, query.limit, size // 2).messages), *middle, *newer.messages)
+    return HistoryPage(messages=shown, more=newer.more, next=newer.next)
 
 
-def _page(found: list[Message], limit: int, size: int) -> HistoryPage:
+def _history_page(found: Sequence[Message], limit: int, size: int) -> HistoryPage:
     page = _cut(found, limit, size, [len((message.text or "").encode()) for message in found])
     more = len(page) < len(found)
     return HistoryPage(messages=tuple(page), more=more, next=page[-1].seq if more else None)

@@ -20,17 +20,16 @@ SAVE = """
     UPDATE conversations SET read_a = max(read_a, v.column2), read_b = max(read_b, v.column3)
     FROM (VALUES {rows}) AS v WHERE conversations.id = v.column1"""
 # A row is: reader, peer, conversation, old mark, new mark. The marks are positions in the reader's log, whose entries lead
-# to the first and the last message in question: so nothing is looked at twice, however often a mark rises.
+# to the first and the last message in question. No class of messages has more than its newest one looked at.
 NEWEST = f"""
     SELECT json_group_array(json_array(v.column2, v.column1, (
-        SELECT CASE WHEN m.peer_seq > v.column4 THEN m.seq END FROM messages AS m
-        WHERE m.id = (
+        SELECT m.seq FROM messages AS m WHERE m.id = (
             SELECT max((
                 SELECT max(m.id) FROM messages AS m
                 WHERE m.conversation = v.column3 AND m.sender = v.column2 AND {CLASS} = k.column1
                 AND m.id > coalesce((SELECT l.message FROM log AS l WHERE l.user = v.column1 AND l.seq = v.column4), 0)
                 AND m.id <= (SELECT l.message FROM log AS l WHERE l.user = v.column1 AND l.seq = v.column5)))
-            FROM (VALUES {REACHED}) AS k))))
+            FROM (VALUES {REACHED}) AS k) AND m.peer_seq > v.column4)))
     FROM (VALUES {{rows}}) AS v WHERE v.column1 NOTNULL"""
 
 

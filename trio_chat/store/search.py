@@ -20,11 +20,13 @@ import msgspec
 from ..retrieval import SearchHit, SearchPage, SearchQuery
 from .entries import Found, current, newest_edit
 from .scope import Scope, find
-from .search_index import SLICE
 from .snippets import shorten
 from .words import words
 
-__all__ = ["PREFIX_PAGES", "WORK", "read_search"]
+__all__ = ["PREFIX_PAGES", "SLICE", "WORK", "read_search"]
+
+SLICE: Final = 4096
+"""Entries of a log that have a token in common (migrations/m0002)."""
 
 NEWEST: Final = 2
 """Slices that are looked through first: a word that is common in a log is found there, and each slice costs a little."""

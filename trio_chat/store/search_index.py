@@ -8,31 +8,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from .rows import look_up, write
+from .search import SLICE
 
-__all__ = ["SLICE", "Row", "insert", "owners", "put_in", "take_out"]
+__all__ = ["Row", "insert", "owners", "put_in", "take_out"]
 
 Row: TypeAlias = tuple[int, str, str]
-"""The id of a message or edit, whose current text it is, and the text."""
-
-SLICE: Final = 4096
-"""Entries of a log that have a token in common: as it stands in ``m0002_search``."""
+"""The id of a message, by whom it is found, and its text."""
 
 INSERT = """
     INSERT INTO search (rowid, owners, text)
     SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"""
-# For the sender, and for the recipient, who need not have every edit.
+# The newest edit that both have, and the newest one that only the sender has: of a message and its edits, what is current
+# for anybody is among these three.
 CURRENT = """
     SELECT json_group_array(json_array(
-        coalesce((
-            SELECT e.id FROM messages AS e WHERE e.target = v.column1 AND e.kind = 1 ORDER BY e.id DESC LIMIT 1
-        ), v.column1),
-        coalesce((
-            SELECT e.id FROM messages AS e WHERE e.target = v.column1 AND e.kind = 1 AND e.peer_seq > 0
-            ORDER BY e.peer_seq DESC LIMIT 1
-        ), v.column1)))
+        v.column1,
+        (SELECT max(e.id) FROM messages AS e WHERE e.target = v.column1 AND e.kind = 1 AND (e.peer_seq = 0) = 0),
+        (SELECT max(e.id) FROM messages AS e WHERE e.target = v.column1 AND e.kind = 1 AND (e.peer_seq = 0) = 1)))
     FROM (VALUES {rows}) AS v WHERE v.column1 NOTNULL"""
 TAKE_OUT = """
     INSERT INTO search (search, rowid, owners, text)
@@ -44,9 +39,10 @@ PUT_IN = """
     FROM (VALUES {rows}) AS v CROSS JOIN searchable AS s ON s.id = v.column1"""
 
 
-def owners(*places: tuple[int, int]) -> str:
-    """For whom a text is the current one: users and its seq in their logs, 0 if it is not there. As in the view."""
-    return " ".join(f"u{user}s{seq // SLICE}" for user, seq in places if seq)
+def owners(sender: int, seq: int, recipient: int, peer_seq: int, conversation: int) -> str:
+    """By whom a new message is found and where, as the view has it."""
+    theirs = f" u{recipient}s{peer_seq // SLICE}" if peer_seq else ""
+    return f"u{sender}s{seq // SLICE}{theirs} c{conversation}"
 
 
 def insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
@@ -55,7 +51,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
 
 
 def take_out(connection: sqlite3.Connection, messages: Collection[int]) -> None:
-    """Take out what is current of these messages, which are about to be edited or deleted."""
+    """Take out what the index holds of these messages, which are about to be edited or deleted."""
     write(connection, TAKE_OUT, _current(connection, messages))
 
 
@@ -67,4 +63,4 @@ def put_in(connection: sqlite3.Connection, messages: Collection[int]) -> None:
 def _current(connection: sqlite3.Connection, messages: Collection[int]) -> list[tuple[int]]:
     found = look_up(connection, CURRENT, [(id,) for id in messages])
     # In ascending order, as FTS5 begins a new segment when an id is lower than the last one.
-    return [(id,) for id in sorted({id for ids in found for id in ids})]
+    return [(id,) for id in sorted({id for ids in found for id in ids if id is not None})]

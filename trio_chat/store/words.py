@@ -9,10 +9,11 @@ __all__ = ["words"]
 
 
 def words(text: str) -> list[tuple[str, int, int]]:
-    """The words of a text without case and Latin letters' accents, and where each begins and ends: what is between is no letter or digit.
+    """The words of a text, without case and without the accents of Latin letters, and where each begins and ends.
 
-    As FTS5's unicode61 sees them, but that it takes most marks for separators, too; then a word is to it several that follow
-    one another. Nothing that has a meaning in FTS5's language is in them, and no half of a surrogate pair.
+    What is between them is no letter, digit or mark. So FTS5's unicode61 sees them, but that it takes most marks for
+    separators, too; then a word is to it several that follow one another. Nothing that has a meaning in FTS5's language is
+    in them, and no half of a surrogate pair.
     """
     found = []
     for is_part, group in groupby(enumerate(text), lambda pair: _is_part(pair[1])):
