@@ -92,8 +92,8 @@ STATEMENTS = [
     "AS k ON k.blocker = v.column1 CROSS", "max(id), 0) FROM messages", "max(id), 0) FROM conversations", "AS c ON c.a",
     "UPDATE devices", "UPDATE conversations", "INTO users", "INTO conversations", "INSERT INTO messages", "INSERT INTO log",
     "INSERT INTO devices", "DELETE FROM devices", "INSERT INTO blocks", "DELETE FROM blocks", "FROM log AS l",
-    "CROSS JOIN log", "SELECT max(e.id)", "'delete', s.id", "SELECT s.id", "INSERT INTO search (rowid, owners, text)\n    SELECT *",
-    "WHERE messages.id", "WHERE messages.target", "COMMIT",
+    "SELECT max(e.id)", "'delete', s.id", "SELECT s.id", "INSERT INTO search (rowid, owners, text)\n    SELECT *",
+    "CROSS JOIN log", "WHERE messages.id", "WHERE messages.target", "COMMIT",
 ]  # fmt: skip
 
 
