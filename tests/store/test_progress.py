@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from trio_chat.core.batch import Batch, BlockChange, Draft, Mark, Opened, Opening, Progress, ReadMark, Results
@@ -14,9 +16,9 @@ from trio_chat.store.progress import LOGS_AT_ONCE, LOOK_BACK
 from .conftest import Backend, draft
 
 
-async def fill(store: Store, *pairs: str) -> None:
-    """One message for each pair of letters: from the first to the second."""
-    await store.append(Batch(drafts=tuple(draft(*pair, str(n)) for n, pair in enumerate(pairs))), 1000)
+async def fill(store: Store, *pairs: Sequence[str]) -> None:
+    """One message for each pair, from the first to the second."""
+    await store.append(Batch(drafts=tuple(draft(pair[0], pair[1], str(n)) for n, pair in enumerate(pairs))), 1000)
 
 
 async def told(store: Store, batch: Batch) -> set[Progress]:
@@ -113,7 +115,7 @@ async def test_a_mark_where_nothing_was_said_is_none(backend: Backend) -> None:
 
 
 async def fill_again(store: Store, pair: str) -> None:
-    await store.append(Batch(drafts=(draft(*pair, "again"),)), 1000)
+    await store.append(Batch(drafts=(draft(pair[0], pair[1], "again"),)), 1000)
 
 
 async def test_edits_and_deletions_are_delivered_and_read_as_well(backend: Backend) -> None:
@@ -203,7 +205,7 @@ async def test_one_by_one_is_the_same_in_the_end(backend: Backend) -> None:
     for suffix, batches in (("", [batch]), ("'", alone)):
         renamed = [rename(one, suffix) for one in batches]
         async with backend.open() as store:
-            await fill(store, *[(f"a{suffix}", f"b{suffix}")] * 2)  # type: ignore[arg-type]
+            await fill(store, *[(f"a{suffix}", f"b{suffix}")] * 2)
             results: list[Results] = [await store.append(one, 1000) for one in renamed]
             assert {one.blocks for one in results if one.blocks} == {((f"a{suffix}",),)}
             one = await conversation(store, f"a{suffix}", f"b{suffix}")
