@@ -7,7 +7,6 @@ everything has happened that follows from it: what every client holds, every tic
 from __future__ import annotations
 
 import itertools
-import math
 import queue
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import hypothesis
 import msgspec
+import pytest
 import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -37,6 +37,7 @@ from trio_chat.retrieval import (
     SearchPage,
     SearchQuery,
     Standing,
+    check_combination,
 )
 from trio_chat.settings import Settings
 from trio_chat.store.base import Store
@@ -53,7 +54,7 @@ Say = Callable[[str, str, str | None, str], Awaitable[object]]
 
 USERS = ("alice", "bob", "eve")
 DEVICES = ("phone", "laptop", "web")
-SETTINGS = Settings(send_rate=None, window=8)
+SETTINGS = Settings(send_rate=None, window=8, bad_frames=1000)
 BREATH = 0.35
 """Seconds that pass after each step: acks are committed by then, and no multiple is the delay of presence."""
 PATIENCE = 60
@@ -64,6 +65,11 @@ devices = st.sampled_from(DEVICES)
 words = st.sampled_from(["apple", "apply", "banana"])
 texts = st.lists(words, min_size=1, max_size=3).map(" ".join)
 anywhere = st.floats(0, 1)
+
+
+def rarely(values: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
+    """None, mostly: filters that are all given at once leave nothing to compare."""
+    return st.one_of(st.none(), st.none(), st.none(), values)
 
 
 class Connected:
@@ -315,9 +321,10 @@ class Chatting(RuleBasedStateMachine):
             assert not missing or len([entry for entry in one.entries if entry.seq > one.here.acked]) >= room, missing
             for entry in one.unchecked:
                 expected = log[entry.seq - 1].as_stored(user)
+                got = entry
                 if entry.id in self.at_once:  # it may have left before its end was known
-                    entry = msgspec.structs.replace(entry, text=None)
-                assert entry == expected
+                    got = msgspec.structs.replace(entry, text=None)
+                assert got == expected
             one.unchecked.clear()
             for seq, id in one.held.items():
                 assert log[seq - 1].id == id
@@ -614,11 +621,11 @@ class Chatting(RuleBasedStateMachine):
         where=anywhere,
         peer=st.none() | users,
         first=st.none() | st.integers(0, 12),
-        second=st.none() | st.integers(0, 12),
-        around=st.none() | st.integers(0, 12),
-        ids=st.none() | st.lists(st.integers(1, 40).map(lambda n: f"n{n}"), min_size=1, max_size=5),
-        since=st.none() | anywhere,
-        unread=st.booleans(),
+        second=rarely(st.integers(0, 12)),
+        around=rarely(st.integers(0, 12)),
+        ids=rarely(st.lists(st.integers(1, 40).map(lambda n: f"n{n}"), min_size=1, max_size=5)),
+        since=rarely(anywhere),
+        unread=st.sampled_from([False, False, False, True]),
         direction=st.sampled_from([None, None, "in", "out"]),
         order=st.sampled_from([None, None, "asc", "desc"]),
         limit=st.integers(1, 6),
@@ -655,7 +662,8 @@ class Chatting(RuleBasedStateMachine):
         (answer,) = self.ask(one, frame)
         if isinstance(answer, wire.Error):
             assert (answer.code, answer.ref) == (ErrorCode.BAD_QUERY, frame.ref)
-            assert around is not None or ids or (unread and direction == "out") or (first or 0) >= (second or math.inf)
+            with pytest.raises(BadQuery):
+                check_combination(query)
             return
         assert isinstance(answer, wire.HistoryAnswer)
         messages, more = self.model.history(one.here.user, query)

@@ -74,6 +74,7 @@ def test_requests_have_a_rate() -> None:
     laptop.ask(wire.Block, user="eve")
     ref = laptop.ask(wire.Blocks)
     assert refused(laptop) == [(ErrorCode.RATE_LIMITED, ref, 4.0)]
+    assert "requests" in laptop.all(wire.Error)[0].message
     world.settle()
     world.wait(4.0, alive=(laptop,))
     laptop.ask(wire.Blocks)

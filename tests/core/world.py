@@ -288,6 +288,7 @@ class Client:
                     assert world.store.acquainted(self.user, user, world.reported_blocks), "none of this user's business"
                 if online:
                     assert world.present(user), "a ghost"
+                assert world.answering or online != self.marks.online[user][0], "told what it was told"
         self.told.append(frame)
         self.marks.take(frame)
         self.slow[key] = self.last_of_key[key] = frame
@@ -321,6 +322,7 @@ class World:
         self.loads: dict[int, PageRequest] = {}
         self.pages: dict[int, Page] = {}
         self.arriving = False
+        self.answering = False
         self.asks: dict[int, effects.Ask] = {}
         self.fulfilled: dict[int, Stored | Refused | tuple[str, ...] | None] = {}
         self.tickets = 0
@@ -513,7 +515,9 @@ class World:
             assert isinstance(ask.question, wire.Watch)
             assert asker.asking.pop(0) == ask.question.ref
             asker.watching = set(ask.question.users)
+        self.answering = True
         self.handle(event)
+        self.answering = False
         if isinstance(event, events.Stood) and there:
             told = [frame.user for frame in asker.told[before:] if isinstance(frame, wire.Presence)]
             assert sorted(told) == sorted(asker.watching), "not each who is watched was told of, once"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ Query = TypeVar("Query", HistoryQuery, SearchQuery, ConversationsQuery)
 
 
 class Writer:
-    """Puts messages into a store, one transaction each, at a time of its own: 1000, 1010, …"""
+    """Puts messages into a store, one transaction each, each at a later time: 1000, 1010 and so on."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -49,14 +49,14 @@ class Writer:
         await self.append(Batch(marks=(Mark(user, device, seq),)))
 
 
-async def history(store: Store, user: str, size: int = SIZE, **query: object) -> list[Message]:
+async def history(store: Store, user: str, size: int = SIZE, **query: Any) -> list[Message]:
     """One page, and no more behind it if there is none."""
-    page = await store.history(user, check(HistoryQuery(**query)), size=size)  # type: ignore[arg-type]
+    page = await store.history(user, check(HistoryQuery(**query)), size=size)
     assert (page.next is not None) == page.more
     return list(page.messages)
 
 
-async def seqs(store: Store, user: str, **query: object) -> list[int]:
+async def seqs(store: Store, user: str, **query: Any) -> list[int]:
     return [message.seq for message in await history(store, user, **query)]
 
 

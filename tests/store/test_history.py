@@ -227,7 +227,7 @@ async def test_what_a_block_keeps_away_is_seen_by_its_sender_only(backend: Backe
             (1, "during", 2), (3, "during", None), (4, "after", None)
         ]  # fmt: skip
         for query in ({"direction": "in"}, {"unread": True}, {"ids": ("1", "3", "4")}, {}):
-            assert await seqs(store, "alice", **query) == [2, 1]  # type: ignore[arg-type]
+            assert await seqs(store, "alice", **query) == [2, 1]
         assert await seqs(store, "eve", direction="out", peer="alice") == [4, 3, 1]
 
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import unicodedata
-from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -23,8 +21,9 @@ from ..retrieval import SearchHit, SearchPage, SearchQuery
 from .entries import Found, current, newest_edit
 from .scope import Scope, find
 from .snippets import shorten
+from .words import words
 
-__all__ = ["PREFIX_PAGES", "WORK", "plain", "read_search", "words"]
+__all__ = ["PREFIX_PAGES", "SLICE", "WORK", "read_search"]
 
 SLICE: Final = 4096
 """Entries of a log that have a token in common (migrations/m0002)."""
@@ -42,7 +41,8 @@ NO_HITS: Final = SearchPage(hits=(), more=False, next=None)
 
 # How many pages of the index hold words from `start` to `end`. FTS5 keeps, for each of its segments, on which page which
 # word is the first (search_idx: the word after a '0', and twice the number of the page); the last page is that of the
-# highest number (search_data: 37 bits are the number and what it is of).
+# highest number (search_data: 37 bits are the number and what it is of). What begins on a page is only known of its first
+# word, so the count is too high just before a common word.
 PAGES = """
     WITH RECURSIVE segments (id) AS (
         SELECT min(segid) FROM search_idx
@@ -89,39 +89,13 @@ _hits = msgspec.json.Decoder(list[int])
 _snippets = msgspec.json.Decoder(list[tuple[int, str]])
 
 
-def words(text: str) -> list[tuple[str, int, int]]:
-    """The words of a text, and where each begins and ends: whatever is no letter, digit or mark separates them.
-
-    What FTS5's unicode61 takes for words, but that it takes most marks for separators; then a word is several to it that
-    follow one another. Nothing that has a meaning for FTS5 is left in them.
-    """
-    found = []
-    for is_word, group in groupby(enumerate(text), lambda pair: _is_of_word(pair[1])):
-        characters = [*group]
-        word = "".join(character for _, character in characters)
-        if is_word and not all(unicodedata.category(character).startswith("M") for character in word):
-            found.append((word, characters[0][0], characters[-1][0] + 1))
-    return found
-
-
-def _is_of_word(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] in "LNM" or category == "Co"
-
-
-def plain(word: str) -> str:
-    """A word without case and accents, as the index holds it."""
-    folded = unicodedata.normalize("NFD", word.lower())
-    return "".join(character for character in folded if not unicodedata.combining(character))
-
-
 def read_search(connection: sqlite3.Connection, user: str, query: SearchQuery, size: int) -> SearchPage:
     """`Store.search`, blocking.
 
     Raises:
         sqlite3.Error: it could not be read.
     """
-    asked = [word for word, _, _ in words(query.query)]
+    asked = [query.query[start:end] for _, start, end in words(query.query)]
     if not asked:
         return NO_HITS
     connection.execute("BEGIN")  # what is found is highlighted in the same snapshot
@@ -177,9 +151,12 @@ def _match(scope: Scope, slices: range, lists: list[str]) -> str:
 
 def _is_short(connection: sqlite3.Connection, beginning: str) -> bool:
     """Whether few enough messages hold a word that begins so."""
-    start = b"0" + plain(beginning).encode()
-    (pages,) = connection.execute(PAGES, {"start": start, "end": start + b"\xff"}).fetchone()
-    return int(pages) <= PREFIX_PAGES
+    pages = 0
+    # Which of its accents the index leaves out is not known here for certain.
+    for form in {beginning.lower(), *(word for word, _, _ in words(beginning))}:
+        start = b"0" + form.encode()
+        pages += connection.execute(PAGES, {"start": start, "end": start + b"\xff"}).fetchone()[0]
+    return pages <= PREFIX_PAGES
 
 
 def _highlighted(connection: sqlite3.Connection, values: dict[str, object]) -> dict[int, list[str]]:
