@@ -62,8 +62,9 @@ class CoreMachine(RuleBasedStateMachine):
         memory_path=st.booleans(),
         judged=st.booleans(),
         stock=st.integers(0, 12),
+        watching=st.booleans(),
     )
-    def begin(self, limits: Settings, memory_path: bool, judged: bool, stock: int) -> None:
+    def begin(self, limits: Settings, memory_path: bool, judged: bool, stock: int, watching: bool) -> None:
         self.limits = limits
         self.memory_path = memory_path
         self.judged = judged
@@ -80,6 +81,10 @@ class CoreMachine(RuleBasedStateMachine):
             self.world.connect(user, DEVICES[0], log=LOG, after=0)
             self.cursors[user, DEVICES[0]] = 0
         self.world.commit()
+        if watching:
+            for client in self.speakers():
+                client.ask(wire.Watch, users=USERS)
+            self.settle()
 
     # Who there is.
 
@@ -237,6 +242,17 @@ class CoreMachine(RuleBasedStateMachine):
     def disconnect(self, data: st.DataObject) -> None:
         self.one_of(data, self.clients()).leave()
 
+    @precondition(lambda self: self.speakers())
+    @rule(data=st.data(), settled=st.booleans())
+    def reconnect(self, data: st.DataObject, settled: bool) -> None:
+        client = self.one_of(data, self.speakers())
+        client.leave()
+        again = self.world.connect(client.user, client.device, send_only=client.send_only)
+        if settled:
+            self.settle()
+            if again.open and not client.send_only:
+                again.ask(wire.Watch, users=tuple(sorted(client.watching)))
+
     @precondition(lambda self: any(client.closed for client in self.clients()))
     @rule()
     def hang_up(self) -> None:
@@ -323,6 +339,16 @@ class CoreMachine(RuleBasedStateMachine):
         watches = [id for id, ask in self.world.asks.items() if isinstance(ask.question, wire.Watch)]
         id = data.draw(st.sampled_from(watches))
         self.stale[id] = self.world.read_standing(id)
+
+    @precondition(lambda self: any(isinstance(ask.question, wire.Watch) for ask in self.world.asks.values()))
+    @rule(data=st.data(), undone=st.booleans())
+    def block_overtakes_an_answer(self, data: st.DataObject, undone: bool) -> None:
+        self.standing_is_read(data)
+        for id in self.stale:
+            client = self.world.clients[id]
+            for user in data.draw(st.sets(users)) - {client.user}:
+                for blocked in (True, False)[: 1 + undone]:
+                    self.world.request(BlockChange(user, client.user, blocked=blocked))
 
     @precondition(lambda self: self.world.loads)
     @rule(data=st.data())
