@@ -12,6 +12,12 @@ The tree of exceptions::
     │   ├── StoreUnavailable    I/O error, corruption, read-only: nothing is written until a restart
     │   └── RowRefused          this one row cannot be stored, others can
     ├── InvalidFrame            what a client sent is not a frame of ours
+    ├── RequestRefused          a message or a request was refused; has a ``code``
+    │   ├── BadFrame            it is no frame the server knows
+    │   ├── TooLarge            the text is too long
+    │   ├── IdConflict          the sender has used the id for another message
+    │   ├── NotAllowed          the application's policy does not allow it
+    │   └── BadQuery            it asks for what does not exist, or for what excludes itself
     └── Refused                 raised by an authenticator: this request may not connect
 """
 
@@ -21,13 +27,18 @@ import enum
 from typing import Self
 
 __all__ = [
+    "BadFrame",
+    "BadQuery",
     "ChatError",
     "CloseCode",
     "ConfigurationError",
     "ErrorCode",
     "Fate",
+    "IdConflict",
     "InvalidFrame",
+    "NotAllowed",
     "Refused",
+    "RequestRefused",
     "RowRefused",
     "SchemaMismatch",
     "StoreBusy",
@@ -35,6 +46,7 @@ __all__ = [
     "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
+    "TooLarge",
 ]
 
 
@@ -179,6 +191,62 @@ class InvalidFrame(ChatError):
         self.message = message
         self.id = id
         self.ref = ref
+
+
+class RequestRefused(ChatError):
+    """A message or a request was refused. What that says about a message is ``code.fate``.
+
+    Codes that have no subclass, and those that this version does not know, are raised as this class itself.
+
+    Args:
+        message: one sentence.
+        code: as on the wire.
+        retry_after: when it may be tried again, in seconds, if that makes sense.
+    """
+
+    def __init__(self, message: str = "", code: str | None = None, retry_after: float | None = None) -> None:
+        self.code = code or self.default
+        super().__init__(message or next((known.meaning for known in ErrorCode if known == self.code), self.code))
+        self.retry_after = retry_after
+
+    default: str = ErrorCode.INTERNAL
+    """The code of this class."""
+
+    @staticmethod
+    def of(code: str, message: str = "", retry_after: float | None = None) -> RequestRefused:
+        """The exception for a code."""
+        kind = next((kind for kind in RequestRefused.__subclasses__() if kind.default == code), RequestRefused)
+        return kind(message, code, retry_after)
+
+
+class BadFrame(RequestRefused):
+    """What was sent is no frame that the server knows."""
+
+    default = ErrorCode.BAD_FRAME
+
+
+class TooLarge(RequestRefused):
+    """The text is longer than the server's limit."""
+
+    default = ErrorCode.TOO_LARGE
+
+
+class IdConflict(RequestRefused):
+    """The sender has used the id for another message."""
+
+    default = ErrorCode.ID_CONFLICT
+
+
+class NotAllowed(RequestRefused):
+    """The application's policy does not allow it."""
+
+    default = ErrorCode.NOT_ALLOWED
+
+
+class BadQuery(RequestRefused):
+    """It asks for something that does not exist, or for things that exclude one another."""
+
+    default = ErrorCode.BAD_QUERY
 
 
 class Refused(ChatError):

@@ -7,10 +7,23 @@ from __future__ import annotations
 
 import unicodedata
 from math import isfinite
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
-__all__ = ["DEVICE_LENGTH", "ID_LENGTH", "MAX_SEQ", "USER_LENGTH", "Identity", "Message", "is_name"]
+__all__ = [
+    "DEVICE_LENGTH",
+    "ID_LENGTH",
+    "MAX_SEQ",
+    "USER_LENGTH",
+    "Identity",
+    "Message",
+    "MessageId",
+    "Seq",
+    "UserName",
+    "is_name",
+]
 
 USER_LENGTH = 128
 """The longest user or device name, in characters."""
@@ -19,6 +32,14 @@ ID_LENGTH = 64
 """The longest message id, in characters."""
 MAX_SEQ = 2**53 - 1
 """The largest integer that every JSON implementation reads exactly (RFC 8259 §6)."""
+
+NO_CONTROLS: Final = r"\A[^\x00-\x1f\x7f-\x9f]*\Z"
+"""Unicode's control characters (category Cc) are these and no others; surrogates never get past a JSON decoder."""
+
+UserName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=USER_LENGTH, pattern=NO_CONTROLS)]
+MessageId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_LENGTH, pattern=NO_CONTROLS)]
+Seq: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+Kind: TypeAlias = Literal["message", "edit", "delete"]
 
 
 def is_name(name: object, length: int = USER_LENGTH) -> bool:
@@ -54,13 +75,20 @@ class Identity(msgspec.Struct, frozen=True):
             raise ValueError("expires_at is a moment in Unix seconds, or None")
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of a user's log, immutable: a message to or from that user.
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An entry of a user's log, immutable: a message to or from that user, or an edit or deletion of one (L5).
 
     `seq` is its position in *this* user's log; the same message stands at another position in the peer's. `id` was chosen
     by the sender's client. `sent_at` is the server's clock in Unix milliseconds, never decreasing within a log. On the wire
     `sender` and `recipient` are called ``from`` and ``to``; a `kind` other than ``message`` is to be acknowledged and
     skipped by who does not know it.
+
+    `text` is what was sent, or None once it was deleted. `reply_to` is the id of the message in the same conversation that
+    this one answers: the recipient's of that id, or else the sender's own. `target` is, for an edit or a delete, the id of
+    the sender's message that it is about.
+
+    Only what is retrieved by a query shows a message as it is now: then `text` is that of the newest edit in the user's own
+    log, `edit_seq` and `edited_at` (Unix milliseconds) are that edit's, and `deleted` says why there is no text.
     """
 
     seq: int
@@ -70,3 +98,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None
     sent_at: int
     kind: str = "message"
+    reply_to: str | None = None
+    target: str | None = None
+    edit_seq: int | None = None
+    edited_at: int | None = None
+    deleted: bool = False

@@ -62,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     user_connections: Annotated[int, _count("Connections of one user: its devices, and as many that only send.")] = 64
     devices: Annotated[int, _count("Devices the server remembers per user.")] = 32
     new_devices: Annotated[int, _count("New device names per user and hour.")] = 100
+    blocks: Annotated[int, _count("Users one user may block; further ones are refused with not_allowed.")] = 1000
+    queries: Annotated[int, _count("Requests of a connection that may wait while one is answered.")] = 8
     mailbox: Annotated[int, _count("Undelivered messages per user; then its senders are told mailbox_full.")] = 100_000
     mailbox_bytes: Annotated[int, _count("The same in bytes.")] = 64 * 1024 * 1024
 
@@ -71,6 +73,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Sends a second per user, refilling the burst; None turns every bucket off."),
     ] = 20.0
     send_burst: Annotated[int, _count("Sends a user may make at once.")] = 100
+    request_rate: Annotated[float, Meta(gt=0, description="Requests a second per user, refilling the burst.")] = 20.0
+    request_burst: Annotated[int, _count("Requests a user may make at once.")] = 100
+    byte_rate: Annotated[float, Meta(gt=0, description="Bytes of text a second per user, refilling the burst.")] = 128 * 1024
+    byte_burst: Annotated[int, _count("Bytes of text a user may send at once.")] = 4 * 1024 * 1024
+    refusals: Annotated[
+        int, _count("Refusals for want of patience a user may collect in a minute; then the connection is closed with 4429.")
+    ] = 1000
     frame_rate: Annotated[float, Meta(gt=0, description="Frames a second per user, of any kind; read no faster.")] = 1000.0
     retry_after: Annotated[float, Meta(ge=1, description="The pause asked for after a retryable refusal, at least.")] = 1.0
 
@@ -83,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_timeout: Annotated[float, _seconds("From the beginning of a drain to the cancelling of stragglers.")] = 10.0
     retry_spread: Annotated[float, _seconds("Clients are told to come back at a moment within this, to avoid a herd.")] = 5.0
     ack_delay: Annotated[float, _seconds("How long an ack may wait for a batch to ride in.")] = 0.25
+    presence_delay: Annotated[float, _seconds("From the last connection's end to telling that the user is away.")] = 3.0
     hook_timeout: Annotated[float, _seconds("A hook of the application; below the ping timeout.")] = 5.0
     revalidate_interval: Annotated[float, _seconds("How often revalidate is asked about each connection.")] = 30.0
     revalidate_grace: Annotated[

@@ -9,126 +9,106 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Final, TypeAlias, Union, get_args
+from typing import Any, ClassVar, Final, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from .errors import ErrorCode, InvalidFrame
-from .model import ID_LENGTH, MAX_SEQ, USER_LENGTH, Message, is_name
+from .errors import BadQuery, ErrorCode, InvalidFrame
+from .frames import (
+    WATCHED,
+    Ack,
+    Block,
+    Blocked,
+    Blocks,
+    ClientFrame,
+    Conversations,
+    ConversationsAnswer,
+    Delete,
+    Devices,
+    DevicesAnswer,
+    Edit,
+    Error,
+    Frame,
+    Gap,
+    History,
+    HistoryAnswer,
+    Messages,
+    Ping,
+    Pong,
+    Presence,
+    Read,
+    ReadElsewhere,
+    Receipt,
+    Ref,
+    RemoveDevice,
+    Search,
+    SearchAnswer,
+    Send,
+    ServerFrame,
+    Stored,
+    StoredItem,
+    Typing,
+    TypingFrom,
+    Unblock,
+    Watch,
+    Welcome,
+)
+from .model import ID_LENGTH, NO_CONTROLS, Message, is_name
+from .retrieval import check
+
+__all__ = [
+    "FEATURES",
+    "SUBPROTOCOL",
+    "WATCHED",
+    "Ack",
+    "Block",
+    "Blocked",
+    "Blocks",
+    "ClientFrame",
+    "Conversations",
+    "ConversationsAnswer",
+    "Delete",
+    "Devices",
+    "DevicesAnswer",
+    "Edit",
+    "Error",
+    "Gap",
+    "History",
+    "HistoryAnswer",
+    "Messages",
+    "Ping",
+    "Pong",
+    "Presence",
+    "Read",
+    "ReadElsewhere",
+    "Receipt",
+    "Ref",
+    "RemoveDevice",
+    "Search",
+    "SearchAnswer",
+    "Send",
+    "ServerFrame",
+    "Stored",
+    "StoredItem",
+    "Typing",
+    "TypingFrom",
+    "Unblock",
+    "UnknownFrame",
+    "Watch",
+    "Welcome",
+    "decode",
+    "decode_server",
+    "encode",
+    "encode_entry",
+    "encoded_size",
+    "pack",
+    "weight",
+]
 
 SUBPROTOCOL: Final = "trio-chat.v1"
 
-# Unicode's control characters (category Cc) are these and no others; surrogates never get past the decoder.
-_NO_CONTROLS: Final = r"\A[^\x00-\x1f\x7f-\x9f]*\Z"
-
-UserName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=USER_LENGTH, pattern=_NO_CONTROLS)]
-MessageId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_LENGTH, pattern=_NO_CONTROLS)]
-Seq: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
-
-
-class _Frame(Struct, frozen=True, kw_only=True, tag_field="type"):
-    pass
-
-
-class _ClientFrame(_Frame, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
-    pass
-
-
-class Send(_ClientFrame, frozen=True, kw_only=True, tag="send"):
-    """Send a message; answered by an item of `Stored` or an `Error` with its id."""
-
-    id: MessageId
-    to: UserName
-    text: Annotated[str, Meta(min_length=1)]
-
-
-class Ack(_ClientFrame, frozen=True, kw_only=True, tag="ack"):
-    """This device has every entry up to `seq` safely. Cumulative; not answered."""
-
-    seq: Seq
-
-
-class Typing(_ClientFrame, frozen=True, kw_only=True, tag="typing"):
-    """The user is writing to `to`, or stopped. Ephemeral; not answered."""
-
-    to: UserName
-    typing: bool
-
-
-class Ping(_ClientFrame, frozen=True, kw_only=True, tag="ping"):
-    """Are you there? For browsers, whose scripts cannot send a WebSocket ping; answered by `Pong`."""
-
-
-ClientFrame: TypeAlias = Union[Send, Ack, Typing, Ping]
-
-
-class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
-    """The first frame: who the server takes the client for, and where the connection starts (C1)."""
-
-    user: str
-    device: str
-    log: str
-    head: int
-    floor: int
-    cursor: int
-    new: bool
-    features: list[str]
-    limits: dict[str, float]
-
-
-class Messages(_Frame, frozen=True, kw_only=True, tag="messages"):
-    """Entries of the user's log, in order, each once per connection; `head` is the log's last position."""
-
-    messages: list[Message]
-    head: int
-
-
-class StoredItem(Struct, frozen=True):
-    """A message of this connection is committed, at the sender's own `seq`."""
-
-    id: str
-    seq: int
-    sent_at: int
-
-
-class Stored(_Frame, frozen=True, kw_only=True, tag="stored"):
-    """What became of `Send` frames: committed, and safe."""
-
-    messages: list[StoredItem]
-
-
-class TypingFrom(_Frame, frozen=True, kw_only=True, tag="typing"):
-    """A peer is writing to this user, or stopped. Ephemeral."""
-
-    sender: str = msgspec.field(name="from")
-    typing: bool
-
-
-class Gap(_Frame, frozen=True, kw_only=True, tag="gap"):
-    """The entries `first` to `last` (on the wire ``from`` and ``to``) are no longer held (C7)."""
-
-    first: int = msgspec.field(name="from")
-    last: int = msgspec.field(name="to")
-
-
-class Error(_Frame, frozen=True, kw_only=True, tag="error", omit_defaults=True):
-    """A refusal; the connection stays. `id` or `ref` names what is refused; `retry_after` is in seconds."""
-
-    code: str
-    message: str
-    id: str | None = None
-    ref: str | None = None
-    retry_after: float | None = None
-
-
-class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
-    """The answer to `Ping`."""
-
-
-ServerFrame: TypeAlias = Union[Welcome, Messages, Stored, TypingFrom, Gap, Error, Pong]
-
-FEATURES: Final = ("send", "ack", "typing", "ping")
+FEATURES: Final = tuple(str(frame.__struct_config__.tag) for frame in get_args(ClientFrame))
 """What a client may send to this server: the ``features`` of `Welcome`."""
 
 _decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
@@ -136,17 +116,23 @@ _server_decoder: Final[msgspec.json.Decoder[ServerFrame]] = msgspec.json.Decoder
 _encoder: Final = msgspec.json.Encoder()
 
 
-def _quotes(frame: type[Struct]) -> int:
+def _quotes(frame: type[Struct]) -> tuple[int, bool]:
     """How many quotation marks a frame of this type has that repeats no field and escapes none in its strings.
 
-    Counts on every field being required: one that may be left out would make room for another to be repeated.
+    And whether that holds whatever the frame says: a field that may be left out makes room for another to be repeated, and
+    a list has as many marks as it has items. Such a frame is always looked at in full (`Send` is told apart in `decode`,
+    for speed).
     """
     fields = msgspec.structs.fields(frame)
-    strings = sum("str" in str(field.type) for field in fields)
-    return 2 * (len(fields) + strings) + 4  # …and those of "type" and its value
+    required = [field for field in fields if field.required]
+    strings = sum("str" in str(field.type) for field in required)
+    fixed = len(required) == len(fields) and not any("tuple" in str(field.type) for field in fields)
+    return 2 * (len(required) + strings) + 4, fixed or frame is Send  # …and those of "type" and its value
 
 
-_QUOTES: Final = {frame: _quotes(frame) for frame in (Send, Ack, Typing, Ping)}
+_QUOTES: Final = {frame: _quotes(frame) for frame in get_args(ClientFrame)}
+_OPTIONAL_QUOTES: Final = 4
+"""Of a string field that may be left out: two around its name, two around its value."""
 
 
 def decode(payload: bytes | None, *, text_bytes: int) -> ClientFrame:
@@ -171,13 +157,21 @@ def decode(payload: bytes | None, *, text_bytes: int) -> ClientFrame:
         raise _invalid(payload, "nested too deeply") from None
     # msgspec lets the last of two equal keys win (RFC 8259 §4 leaves it open). A repeated key adds quotation marks, so
     # frames with the usual number are free of them; the rest (escaped quotes in a text) are looked at in full.
-    if payload.count(b'"') != _QUOTES[type(frame)] and _repeats_a_key(payload):
+    quotes, fixed = _QUOTES[type(frame)]
+    if isinstance(frame, Send) and frame.reply_to is not None:
+        quotes += _OPTIONAL_QUOTES
+    if (not fixed or payload.count(b'"') != quotes) and _repeats_a_key(payload):
         raise _invalid(payload, "a field is repeated")
-    if isinstance(frame, Send):
+    if isinstance(frame, Send | Edit):
         if "\x00" in frame.text:
             raise InvalidFrame(ErrorCode.BAD_FRAME, "text holds a NUL character", id=frame.id)
         if len(frame.text) * 4 > text_bytes and len(frame.text.encode()) > text_bytes:
             raise InvalidFrame(ErrorCode.TOO_LARGE, f"text is over {text_bytes} bytes", id=frame.id)
+    elif isinstance(frame, History | Search | Conversations):
+        try:
+            check(frame)
+        except BadQuery as error:
+            raise InvalidFrame(ErrorCode.BAD_QUERY, str(error), ref=frame.ref) from None
     return frame
 
 
@@ -207,7 +201,7 @@ def _invalid(payload: bytes, why: str) -> InvalidFrame:
 
 def _shown(why: str) -> str:
     """`why` without control characters and not longer than 200: it may quote what the client sent."""
-    why = why.replace(f"matching regex {_NO_CONTROLS!r}", "without control characters")
+    why = why.replace(f"matching regex {NO_CONTROLS!r}", "without control characters")
     return "".join(c if c.isprintable() else "�" for c in why[:200])
 
 
@@ -259,19 +253,29 @@ def _size(text: str) -> int:
 
 def weight(frame: ServerFrame) -> int:
     """About how many bytes the frame takes, without encoding it: for bounding what waits to be sent."""
-    if isinstance(frame, Messages):
-        return sum(_size(message.text or "") + 200 for message in frame.messages)
-    if isinstance(frame, Stored):
-        return 120 * len(frame.messages)
+    match frame:
+        case Messages(messages=messages) | HistoryAnswer(messages=messages):
+            return 100 + sum(_size(message.text or "") + 200 for message in messages)
+        case SearchAnswer(hits=hits):
+            return 100 + sum(_size(hit.message.text or "") + sum(map(_size, hit.snippet)) + 250 for hit in hits)
+        case ConversationsAnswer(conversations=conversations):
+            texts = (conversation.last.text if conversation.last else "" for conversation in conversations)
+            return 100 + sum(_size(text or "") + 500 for text in texts)
+        case Stored(messages=items):
+            return 120 * len(items)
+        case Blocked(users=users):
+            return 100 + sum(_size(user) + 3 for user in users)
+        case DevicesAnswer(devices=devices):
+            return 100 + sum(_size(device.name) + 120 for device in devices)
     return 250
 
 
-class _RawMessages(_Frame, frozen=True, kw_only=True, tag="messages"):
+class _RawMessages(Frame, frozen=True, kw_only=True, tag="messages"):
     messages: list[msgspec.Raw]
     head: int
 
 
-class _RawStored(_Frame, frozen=True, kw_only=True, tag="stored"):
+class _RawStored(Frame, frozen=True, kw_only=True, tag="stored"):
     messages: list[msgspec.Raw]
 
 

@@ -10,26 +10,45 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ..errors import ErrorCode
-from ..model import Message
+from ..model import Kind, Message
 
-__all__ = ["Batch", "Draft", "Mark", "Opened", "Opening", "Page", "PageRequest", "Refused", "Results", "Stored"]
+__all__ = [
+    "Batch",
+    "BlockChange",
+    "Draft",
+    "Mark",
+    "Opened",
+    "Opening",
+    "Page",
+    "PageRequest",
+    "Progress",
+    "ReadMark",
+    "Refused",
+    "Removal",
+    "Results",
+    "Stored",
+]
 
 ConnectionId: TypeAlias = int
 """Names one connection for as long as the process lives; never used again."""
 
 
 class Draft(Struct, frozen=True):
-    """A message to be stored, without a number yet.
+    """A message to be stored, or an edit or deletion of one (L5), without a number yet.
 
     `source` is the connection that sent it: once a draft is refused with a retryable code, the later ones of the same source
-    in the same batch are refused likewise (S4).
+    in the same batch are refused likewise (S4). `target` is the id of the message that is replied to (the recipient's of
+    that id, or else the sender's), or of the sender's own that is edited or deleted; if there is no such message in the
+    conversation, the draft is refused with ``bad_query``. The text of a deletion is None.
     """
 
     source: ConnectionId
     sender: str
     recipient: str
     id: str
-    text: str
+    text: str | None
+    kind: Kind = "message"
+    target: str | None = None
 
 
 class Opening(Struct, frozen=True):
@@ -57,12 +76,38 @@ class Mark(Struct, frozen=True):
     seq: int
 
 
+class ReadMark(Struct, frozen=True):
+    """The user has read `peer`'s messages up to `seq` (R3). Never goes back."""
+
+    user: str
+    peer: str
+    seq: int
+
+
+class BlockChange(Struct, frozen=True):
+    """From its commit on the user hears of `peer` no more, or again (B1)."""
+
+    user: str
+    peer: str
+    blocked: bool
+
+
+class Removal(Struct, frozen=True):
+    """Forget a device. What it has delivered stays delivered (R1)."""
+
+    user: str
+    device: str
+
+
 class Batch(Struct, frozen=True):
-    """One transaction. Carried out in this order: marks, openings, drafts."""
+    """One transaction. Carried out in this order: marks, reads, removals, openings, blocks, drafts."""
 
     marks: tuple[Mark, ...] = ()
     openings: tuple[Opening, ...] = ()
     drafts: tuple[Draft, ...] = ()
+    reads: tuple[ReadMark, ...] = ()
+    blocks: tuple[BlockChange, ...] = ()
+    removals: tuple[Removal, ...] = ()
 
 
 class Stored(Struct, frozen=True):
@@ -85,20 +130,41 @@ class Refused(Struct, frozen=True):
 
 
 class Opened(Struct, frozen=True):
-    """Where a connection starts: what `welcome` says (C1)."""
+    """Where a connection starts: what `welcome` says (C1). `blocked`: from whom the user does not want to hear."""
 
     log: str
     head: int
     floor: int
     cursor: int
     new: bool
+    blocked: tuple[str, ...] = ()
+
+
+class Progress(Struct, frozen=True):
+    """`peer` is further with `user`'s messages than before (R2), in `user`'s own seq; 0 where nothing is new.
+
+    None between two users one of whom blocks the other (B1), and none for notes to oneself.
+    """
+
+    user: str
+    peer: str
+    delivered: int = 0
+    read: int = 0
 
 
 class Results(Struct, frozen=True):
-    """What became of a batch: one result for each opening and each draft, in the batch's order."""
+    """What became of a batch: one result for each opening, draft, block and removal, in the batch's order.
+
+    The result of a block is whom the user blocks now, by name; of a removal, None. `progress` follows from the marks, reads
+    and openings. `at` is the time of the transaction, Unix milliseconds.
+    """
 
     openings: tuple[Opened | Refused, ...] = ()
     drafts: tuple[Stored | Refused, ...] = ()
+    blocks: tuple[tuple[str, ...] | Refused, ...] = ()
+    removals: tuple[Refused | None, ...] = ()
+    progress: tuple[Progress, ...] = ()
+    at: int = 0
 
 
 class PageRequest(Struct, frozen=True):

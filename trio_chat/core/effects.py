@@ -7,8 +7,12 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ..errors import CloseCode
-from ..wire import ServerFrame
-from .batch import ConnectionId, PageRequest
+from ..wire import Blocks, Conversations, Devices, History, Search, ServerFrame, Watch
+from .batch import ConnectionId, PageRequest, Refused, Stored
+from .events import Ticket
+
+Question: TypeAlias = History | Search | Conversations | Devices | Blocks | Watch
+"""The requests that are answered by reading the store."""
 
 
 class Send(Struct, frozen=True):
@@ -23,6 +27,33 @@ class Offer(Struct, frozen=True):
 
     connection: ConnectionId
     frame: ServerFrame
+
+
+class Tell(Struct, frozen=True):
+    """Send the frame soon, in place of one of the same `key` that still waits (C8).
+
+    For what somebody else causes and only the newest of which matters: receipts and presence. At most 1,024 wait; beyond
+    that they are dropped, and `conversations` and `watch` give them again.
+    """
+
+    connection: ConnectionId
+    key: tuple[str, str]
+    frame: ServerFrame
+
+
+class Ask(Struct, frozen=True):
+    """Read the store for the user of the connection; answer with exactly one `Answered` (or `Stood`, for a ``watch``)."""
+
+    connection: ConnectionId
+    user: str
+    question: Question
+
+
+class Fulfil(Struct, frozen=True):
+    """A request of the application's is done. For a block the result is whom the user blocks now, for a mark None."""
+
+    ticket: Ticket
+    result: Stored | Refused | tuple[str, ...] | None
 
 
 class Load(Struct, frozen=True):
@@ -58,4 +89,4 @@ class Close(Struct, frozen=True):
     reason: str = ""
 
 
-Effect: TypeAlias = Send | Offer | Load | Ping | Pause | Resume | Close
+Effect: TypeAlias = Send | Offer | Tell | Ask | Fulfil | Load | Ping | Pause | Resume | Close

@@ -7,9 +7,13 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ..errors import CloseCode, InvalidFrame
-from ..wire import ClientFrame
-from .batch import ConnectionId, Page, Results
+from ..errors import CloseCode, ErrorCode, InvalidFrame
+from ..retrieval import Standing
+from ..wire import ClientFrame, ServerFrame
+from .batch import BlockChange, ConnectionId, Draft, Page, ReadMark, Removal, Results
+
+Ticket: TypeAlias = int
+"""Names one request of the application's own; never used again."""
 
 
 class Connected(Struct, frozen=True):
@@ -49,6 +53,27 @@ class LoadFailed(Struct, frozen=True):
     connection: ConnectionId
 
 
+class Answered(Struct, frozen=True):
+    """What an `Ask` asked for: the frame that answers it, or why it cannot be answered."""
+
+    connection: ConnectionId
+    answer: ServerFrame | ErrorCode
+
+
+class Stood(Struct, frozen=True):
+    """The answer to an `Ask` of a ``watch``: what the watcher may know of each user, hooks included."""
+
+    connection: ConnectionId
+    standings: tuple[Standing, ...]
+
+
+class Requested(Struct, frozen=True):
+    """The application itself wants something committed. Answered by `Fulfil` with the result, in the store's terms."""
+
+    ticket: Ticket
+    command: Draft | ReadMark | BlockChange | Removal
+
+
 class Disconnected(Struct, frozen=True):
     """The connection is gone. Said exactly once for each `Connected`, whoever closed it."""
 
@@ -78,4 +103,17 @@ class Tick(Struct, frozen=True):
     alive: Collection[ConnectionId] = ()
 
 
-Event: TypeAlias = Connected | Received | Committed | Loaded | LoadFailed | Disconnected | Revoked | Drain | Tick
+Event: TypeAlias = (
+    Connected
+    | Received
+    | Committed
+    | Loaded
+    | LoadFailed
+    | Answered
+    | Stood
+    | Requested
+    | Disconnected
+    | Revoked
+    | Drain
+    | Tick
+)

@@ -7,6 +7,16 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from ..core.batch import Batch, Page, PageRequest, Results
+from ..retrieval import (
+    ConversationsPage,
+    ConversationsQuery,
+    Device,
+    HistoryPage,
+    HistoryQuery,
+    SearchPage,
+    SearchQuery,
+    Standing,
+)
 
 __all__ = ["Store"]
 
@@ -57,4 +67,32 @@ class Store(Protocol):
         Raises:
             StoreError: they could not be read.
         """
+        ...
+
+    # What follows reads a snapshot that holds every batch whose `append` has returned, delays no commit and no page, and
+    # concerns the log of `user` only. Each raises StoreError if it cannot be read. A page holds about `size` bytes of JSON
+    # at most, but one item at least if there is one.
+
+    async def history(self, user: str, query: HistoryQuery, *, size: int) -> HistoryPage:
+        """Chosen messages, as they are now."""
+        ...
+
+    async def search(self, user: str, query: SearchQuery, *, size: int) -> SearchPage:
+        """Messages found by their words."""
+        ...
+
+    async def conversations(self, user: str, query: ConversationsQuery, *, size: int) -> ConversationsPage:
+        """The user's conversations, the latest first. Those without a single entry in the user's log are none."""
+        ...
+
+    async def devices(self, user: str) -> tuple[Device, ...]:
+        """The devices that are remembered, by name; `connected` is not the store's to know."""
+        ...
+
+    async def blocked(self, user: str) -> tuple[str, ...]:
+        """Whom the user blocks, by name."""
+        ...
+
+    async def standings(self, viewer: str, users: Sequence[str]) -> tuple[Standing, ...]:
+        """What `viewer` may know of each of these users, in the order given."""
         ...
