@@ -48,7 +48,7 @@ async def fails_when_cancelled(argument: str) -> int:
                 raise ValueError("planted")
 
         nursery.start_soon(fails)
-        return await sleeps_forever()
+        await trio.sleep_forever()
 
 
 async def answers(argument: str) -> int:

@@ -85,7 +85,7 @@ async def test_pages_that_connect(tmp_path: Path, caplog: pytest.LogCaptureFixtu
             listeners = await nursery.start(partial(serve_tcp, chat, 0, authenticate=authenticate, allowed_origins=[listed]))
             ports |= {"CHAT_PORT": str(listeners[0].socket.getsockname()[1]), "PAGE_PORT": str(pages.port)}
             async with browsing(f"{listed}/listed", tmp_path / "profile"):
-                with trio.fail_after(PATIENCE):
+                with trio.fail_after(PATIENCE):  # noqa: ASYNC912
                     while len(reports) < len(HOSTILE) + 2:
                         report = await pages.report()
                         reports[report.pop("name")] = report
