@@ -59,7 +59,7 @@ async def test_may_send_is_asked_of_every_pair_and_its_no_is_final(autojump_cloc
     async with open_test_server(hooks=Hooks(may_send=may_send)) as server:
         alice = await enter(server, "alice")
         await alice.send(send("1", "bob"), send("2", "eve"), send("3", "bob"))
-        no = "not_allowed: The application's policy does not allow it."
+        no = f"not_allowed: {ErrorCode.NOT_ALLOWED.meaning}"
         assert await answers(alice, 3) == {"1": "stored", "2": no, "3": "stored"}
         assert asked == [("alice", "bob"), ("alice", "eve"), ("alice", "bob")]
         assert (await server.chat.history("eve")).messages == ()
