@@ -20,10 +20,13 @@ from ..retrieval import HistoryPage, HistoryQuery
 from .entries import CLASS, DELETED, MESSAGE, WITHHELD, Found, current
 from .scope import CONVERSATIONS, Scope, find, is_text
 
-__all__ = ["PROBES", "WALK", "read_history"]
+__all__ = ["PROBES", "STREAMS", "WALK", "read_history"]
 
-WALK: Final = 2000
+WALK: Final = 1000
 """How many entries of the log are looked at before its conversations are."""
+
+STREAMS: Final = 8192
+"""How many streams are merged; who has more conversations gets shorter pages instead."""
 
 PROBES: Final = 4096
 """How many times an id may be looked for: for each of the ids among the messages of each possible sender."""
@@ -171,7 +174,7 @@ class _Asked:
             return self._answer(self._named(query.ids, values), order, values, limit)
         if query.peer is not None:
             return self._answer(self._one_peer(), order, values, limit)
-        few = scope.conversations <= CONVERSATIONS
+        few = scope.conversations <= CONVERSATIONS and scope.conversations * len(self._classes()) <= STREAMS
         if few and query.unread:
             return self._answer(self._all_peers(order), order, values, limit)
         values["walk"] = WALK
@@ -190,28 +193,29 @@ class _Asked:
         more = count > len(messages)
         return HistoryPage(messages=messages, more=more, next=messages[-1].seq if more else None)
 
+    def _classes(self) -> list[tuple[str, int]]:
+        return [*CLASSES["in"], *CLASSES["out"]] if self.what is None else CLASSES[self.what]
+
     def _walked(self, order: Order) -> str:
         return WALKED.format(order=order, join=UNREAD_JOIN if self.query.unread else "", condition=CONDITIONS[self.what])
 
     def _one_peer(self) -> str:
         oneself = self.scope.peer == self.scope.user
-        classes = [*CLASSES["in"], *CLASSES["out"]] if self.what is None else CLASSES[self.what]
         streams = [
             f"({':asker' if whose == 'out' else str(self.scope.peer)}, {class_})"
-            for whose, class_ in classes
+            for whose, class_ in self._classes()
             if whose == "out" or not oneself
         ]
         # Something has to be there: a stream of no class.
         return MERGED.replace("{streams}", ONE_PEER.format(streams=", ".join(streams or ["(:asker, -1)"])))
 
     def _all_peers(self, order: Order) -> str:
-        classes = [*CLASSES["in"], *CLASSES["out"]] if self.what is None else CLASSES[self.what]
         streams = ALL_PEERS.format(
             nearest="max" if order == "DESC" else "min",
             farthest="min" if order == "DESC" else "max",
             bounds="max(first, coalesce(edge, 0)) AS first, last" if order == "DESC" else EARLIER,
             first="max(:first, c.read + 1)" if self.query.unread else ":first",
-            classes=", ".join(f"('{whose}', {class_})" for whose, class_ in classes),
+            classes=", ".join(f"('{whose}', {class_})" for whose, class_ in self._classes()),
             order=order,
         )
         return MERGED.replace("{streams}", streams)
