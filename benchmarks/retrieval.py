@@ -2,8 +2,8 @@
 
 ``python benchmarks/retrieval.py chat.db`` measures on a database that `database.py` made (it is made if it is not there):
 
-1. every kind of query inside the store, in milliseconds: p50, p99 and the slowest, and what of it the processor worked, which
-   says more on a machine that has other things to do;
+1. every kind of query inside the store, in milliseconds: p50, p99 and the slowest, and how much of it the processor worked,
+   which says more on a machine that has other things to do;
 2. the latency of ``stored`` for 1,000 messages a second through `SqliteStore.append`, in batches as the committer makes them
    (one transaction at a time, with all that came meanwhile), with a query always under way beside it, and without: the
    median of the ratios of alternated pairs.

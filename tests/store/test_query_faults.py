@@ -75,7 +75,7 @@ async def test_a_slow_query_holds_up_no_page_and_no_commit(path: Path, monkeypat
                 assert [message.id for message in pages[0].messages] == ["1", "2"]
                 assert answered == []
                 broken.released.set()
-        assert sorted(answered) == [2, 2]
+        assert answered == [1, 2]
 
 
 async def test_a_store_that_is_not_open_answers_nothing(path: Path) -> None:

@@ -93,17 +93,15 @@ ALL_PEERS = f"""
     WHERE head NOTNULL ORDER BY head {{order}} LIMIT :count))"""
 
 # An id is one's own, or one of those of the peer of a conversation.
+OWN_IDS = "SELECT :asker AS sender, :conversation AS conversation"
+IDS_OF_PEER = "SELECT :peer AS sender, :conversation AS conversation"
+IDS_OF_ALL = """
+            SELECT b AS sender, id AS conversation FROM conversations WHERE a = :asker AND b <> :asker
+            UNION ALL
+            SELECT a, id FROM conversations WHERE b = :asker AND a <> :asker"""
 NAMED = f"""
     SELECT m.id, m.id
-    FROM (
-            SELECT :asker AS sender, :conversation AS conversation WHERE :own
-            UNION ALL
-            SELECT b, id FROM conversations
-            WHERE a = :asker AND b <> :asker AND :others AND (:conversation ISNULL OR id = :conversation)
-            UNION ALL
-            SELECT a, id FROM conversations
-            WHERE b = :asker AND a <> :asker AND :others AND (:conversation ISNULL OR id = :conversation)
-        ) AS s
+    FROM ({{senders}}) AS s
         CROSS JOIN json_each(:ids) AS j
         CROSS JOIN messages AS m ON m.sender = s.sender AND m.client_id = j.value
     WHERE (s.conversation ISNULL OR m.conversation = s.conversation) AND m.kind = 0
@@ -225,6 +223,9 @@ class _Asked:
         if self.query.peer is None and self.what != "out" and len(different) * self.scope.conversations > PROBES:
             raise BadQuery("so many ids among so many conversations: say the peer, or ask for fewer at a time")
         values["ids"] = msgspec.json.encode(different).decode()
-        values["own"] = self.what != "in"
-        values["others"] = self.what != "out"
-        return NAMED
+        values["peer"] = self.scope.peer
+        senders = [] if self.what == "in" else [OWN_IDS]
+        if self.what != "out" and self.scope.peer != self.scope.user:
+            senders.append(IDS_OF_ALL if self.query.peer is None else IDS_OF_PEER)
+        # Something has to be there: a sender who is nobody.
+        return NAMED.replace("{senders}", " UNION ALL ".join(senders or ["SELECT 0 AS sender, 0 AS conversation"]))
