@@ -91,9 +91,9 @@ STATEMENTS = [
     "AS m ON m.sender = v.column2", "AS m ON m.sender = v.column1", "AS k ON k.blocker = v.column1 AND",
     "AS k ON k.blocker = v.column1 CROSS", "max(id), 0) FROM messages", "max(id), 0) FROM conversations", "AS c ON c.a",
     "UPDATE devices", "UPDATE conversations", "INTO users", "INTO conversations", "INSERT INTO messages", "INSERT INTO log",
-    "INSERT INTO devices", "DELETE FROM devices", "INSERT INTO blocks", "DELETE FROM blocks", "FROM log AS l", "CROSS JOIN log",
+    "INSERT INTO devices", "DELETE FROM devices", "INSERT INTO blocks", "DELETE FROM blocks", "FROM log AS l",
     "SELECT max(e.id)", "'delete', s.id", "SELECT s.id", "INSERT INTO search (rowid, owners, text)\n    SELECT *",
-    "WHERE messages.id", "WHERE messages.target", "COMMIT",
+    "CROSS JOIN log", "WHERE messages.id", "WHERE messages.target", "COMMIT",
 ]  # fmt: skip
 
 
