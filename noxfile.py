@@ -171,6 +171,15 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session(requires=["build"])
+def bench(session: nox.Session) -> None:
+    """How fast a large store answers, in a short form; with arguments, as ``benchmarks/retrieval.py`` takes them."""
+    session.install(_wheel(session))
+    short = ("--messages", "100000", "--rounds", "30", "--pairs", "1", "--seconds", "3")
+    database = Path(session.create_tmp()) / "retrieval.db"
+    session.run("python", str(ROOT / "benchmarks" / "retrieval.py"), str(database), *(session.posargs or short))
+
+
+@nox.session(requires=["build"])
 def proofs(session: nox.Session) -> None:
     """Property tests and state machines with many more examples, and the proofs on a real server at their full scale."""
     session.install(_wheel(session), *_group("test"))

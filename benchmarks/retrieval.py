@@ -2,10 +2,11 @@
 
 ``python benchmarks/retrieval.py chat.db`` measures on a database that `database.py` made (it is made if it is not there):
 
-1. every kind of query inside the store, in milliseconds: p50, p99 and the slowest;
+1. every kind of query inside the store, in milliseconds: p50, p99 and the slowest, and how much of it the processor worked,
+   which says more on a machine that has other things to do;
 2. the latency of ``stored`` for 1,000 messages a second through `SqliteStore.append`, in batches as the committer makes them
-   (one transaction at a time, with all that came meanwhile), with a query always under way beside it, and without: the median
-   of the ratios of alternated pairs.
+   (one transaction at a time, with all that came meanwhile), with a query always under way beside it, and without: the
+   median of the ratios of alternated pairs.
 
 The second part writes to the file. ``--json`` prints one object for a program to read.
 """
@@ -63,7 +64,7 @@ class Questions:
         user = user or self.somebody()
         chosen: dict[str, Any] = {"limit": self.chance.choice([20, 50, 200]), **values}
         for name in names:
-            chosen[name] = {
+            values_of: dict[str, Callable[[], Any]] = {
                 "peer": self.peer,
                 "before": lambda: self.seq(user),
                 "after": lambda: self.seq(user),
@@ -73,7 +74,8 @@ class Questions:
                 "direction": lambda: self.chance.choice(["in", "out"]),
                 "order": lambda: self.chance.choice(["asc", "desc"]),
                 "ids": lambda: tuple(f"{self.chance.randint(1, MESSAGES):032x}" for _ in range(20)),
-            }[name]()
+            }
+            chosen[name] = values_of[name]()
         if chosen.get("until", 2**50) <= chosen.get("since", -1):
             chosen["since"], chosen["until"] = chosen["until"], chosen["since"] + 1
         if chosen.get("before", 2**50) <= chosen.get("after", -1):
@@ -122,7 +124,7 @@ class Questions:
             "search": lambda: self.search(self.word()),
             "search: before": lambda: self.search(self.word(), deep=True),
             "search: peer": lambda: self.search(self.word(), user="alice", peer=self.peer()),
-            "conversations": lambda: self.conversations(),
+            "conversations": self.conversations,
             "conversations: 200": lambda: self.conversations(limit=200),
             "conversations: before": lambda: self.conversations(deep=True),
             "devices, blocked, standings": self.remembered,
@@ -160,17 +162,24 @@ def percentile(values: list[float], share: float) -> float:
 async def measure(store: SqliteStore, questions: Questions, rounds: int) -> dict[str, dict[str, float]]:
     """Ask questions of all kinds in turn, so that none finds what it needs in memory because it was just asked."""
     kinds = questions.kinds()
-    taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+    taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
     for _ in range(rounds):
         for kind, make in kinds.items():
             ask = make()
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             await ask(store)
-            taken[kind].append((time.perf_counter() - began) * 1000)
-    return {
-        kind: {"p50": statistics.median(times), "p99": percentile(times, 0.99), "max": max(times)}
-        for kind, times in taken.items()
-    }
+            taken[kind].append(((time.perf_counter() - began) * 1000, (time.process_time() - used) * 1000))
+    result = {}
+    for kind, pairs in taken.items():
+        times, processor = ([pair[side] for pair in pairs] for side in (0, 1))
+        result[kind] = {
+            "p50": statistics.median(times),
+            "p99": percentile(times, 0.99),
+            "max": max(times),
+            "cpu_p50": statistics.median(processor),
+            "cpu_p99": percentile(processor, 0.99),
+        }
+    return result
 
 
 class Senders:
@@ -191,7 +200,7 @@ class Senders:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._commit)
             await self._send(seconds)
-            while self.waiting:
+            while self.waiting:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
         return self.latencies
@@ -289,7 +298,8 @@ def main() -> None:
         print(json.dumps(result))
         return
     for kind, times in result["queries"].items():
-        print(f"{kind:44} p50 {times['p50']:7.2f} ms   p99 {times['p99']:7.2f} ms   max {times['max']:7.2f} ms")
+        taken = "p50 {p50:6.2f}  p99 {p99:6.2f}  max {max:6.2f} ms".format(**times)
+        print(f"{kind:40} {taken};  processor: p50 {times['cpu_p50']:5.2f}  p99 {times['cpu_p99']:5.2f} ms")
     if stored := result.get("stored"):
         print(f"\nstored, {RATE} messages/s, beside {stored['queries_per_second']:.0f} queries/s:")
         for name in ("p50", "p99"):

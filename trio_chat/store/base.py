@@ -79,10 +79,15 @@ class Store(Protocol):
 
     # What follows reads a snapshot that holds every batch whose `append` has returned, delays no commit and no page, and
     # concerns the log of `user` only. Each raises StoreError if it cannot be read. A page holds about `size` bytes of JSON
-    # at most, but one item at least if there is one.
+    # at most, but one item at least if there is one, unless so much was looked at in vain that it ends before: `more` and
+    # `next` are right then, too.
 
     async def history(self, user: str, query: HistoryQuery, *, size: int) -> HistoryPage:
-        """Chosen messages, as they are now."""
+        """Chosen messages, as they are now.
+
+        Raises:
+            BadQuery: it would take too long: so many ids among so many conversations.
+        """
         ...
 
     async def search(self, user: str, query: SearchQuery, *, size: int) -> SearchPage:

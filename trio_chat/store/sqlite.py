@@ -46,7 +46,7 @@ _log = logging.getLogger("trio_chat.store")
 READERS = 2
 """Read-only connections for pages: one more than one, so that a slow one does not hold up everybody else's."""
 
-QUERY_CACHE_KIB = 16 * 1024
+QUERY_CACHE_KIB = 32 * 1024
 """What the connection for queries keeps in memory: they go up and down the same indexes."""
 
 CLOSING_SECONDS = 10.0
