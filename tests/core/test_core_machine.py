@@ -60,13 +60,15 @@ class CoreMachine(RuleBasedStateMachine):
     @initialize(
         limits=st.sampled_from([TIGHT, SLOW, WIDE]),
         memory_path=st.booleans(),
+        judged=st.booleans(),
         stock=st.integers(0, 12),
         watching=st.booleans(),
     )
-    def begin(self, limits: Settings, memory_path: bool, stock: int, watching: bool) -> None:
+    def begin(self, limits: Settings, memory_path: bool, judged: bool, stock: int, watching: bool) -> None:
         self.limits = limits
         self.memory_path = memory_path
-        self.world = World(limits, memory_path=memory_path)
+        self.judged = judged
+        self.world = World(limits, memory_path=memory_path, judged=judged)
         self.cursors: defaultdict[tuple[str, str], int] = defaultdict(int)  # the furthest each device said it has
         self.spoken: list[tuple[str, Spoken]] = []  # what was sent, and by whom
         self.last_present: defaultdict[str, float] = defaultdict(float)
@@ -258,6 +260,14 @@ class CoreMachine(RuleBasedStateMachine):
             if client.closed:
                 client.leave()
 
+    @precondition(lambda self: self.world.judges)
+    @rule(data=st.data(), code=st.sampled_from([None, None, None, None, *ErrorCode]))
+    def hook_answers(self, data: st.DataObject, code: ErrorCode | None) -> None:
+        """The application says what it makes of somebody's next draft."""
+        sources = [judge.draft.source for judge in self.world.judges]
+        index = sources.index(data.draw(st.sampled_from(sorted(set(sources))), label="source"))
+        self.world.judge(None if code is None else events.Rejection(code), index)
+
     # The store.
 
     @precondition(lambda self: self.world.batch is not None and self.world.results is None)
@@ -372,6 +382,8 @@ class CoreMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         self.stale.clear()
+        while self.world.judges:
+            self.world.judge()
         self.world.settle()
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 3.0]), everyone_lives=st.booleans())
@@ -418,14 +430,17 @@ class CoreMachine(RuleBasedStateMachine):
         waiting: Iterable[Pending[Command]] = chain(intake._drafts, intake._blocks, intake._removals, intake._reads.values())
         commands = list(waiting)
         assert len(commands) <= self.limits.waiting
-        assert intake._bytes == sum(pending.size for pending in commands)
+        held = list(self.world.core._sending._judging._waiting.values())
+        assert len(commands) + len(held) <= self.limits.waiting
+        assert intake._held == len(held)
+        assert intake._bytes == sum(pending.size for pending in chain(commands, held))
         assert set(intake._openings) <= set(core._connections)
         assert len(core._allowances._departed) <= self.limits.connections
         if intake._in_flight is not None:
             assert world.batch is not None
             commands += chain(intake._in_flight.drafts, intake._in_flight.reads)
         owed: defaultdict[int, list[int]] = defaultdict(list)
-        for pending in commands:
+        for pending in chain(commands, held):
             if isinstance(pending.command, Draft | ReadMark):
                 owed[pending.source].append(pending.size)
         for client in present:
@@ -501,7 +516,7 @@ class CoreMachine(RuleBasedStateMachine):
             key = client.user, client.device
             if client.frames and client.code == CloseCode.GOING_AWAY and key not in world.store.removed:
                 assert client.send_only or world.store.cursors[key] >= client.acked, "an ack was lost (A3)"
-        replay(world, Core(self.limits, memory_path=self.memory_path))
+        replay(world, Core(self.limits, memory_path=self.memory_path, judged=self.judged))
 
 
 TestCore = CoreMachine.TestCase
