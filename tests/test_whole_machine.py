@@ -562,8 +562,8 @@ class Chatting(RuleBasedStateMachine):
         """The application marks as read, perhaps more than there is."""
         seq = round(how_far * self.model.head(user))
 
-        async def mark() -> None:
-            await self.world.server.chat.mark_read(user, peer, seq)
+        async def mark() -> None:  # it is done when time has passed
+            self.world.nursery.start_soon(self.world.server.chat.mark_read, user, peer, seq)
 
         self.world.run(mark)
         self.model.mark_read(user, peer, min(seq, self.model.head(user)), None)
