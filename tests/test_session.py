@@ -106,12 +106,17 @@ class Line:
 
 @asynccontextmanager
 async def session_on(
-    line: Line, *, settings: Settings | None = None, store: Store | None = None, user: str = "alice"
+    line: Line,
+    *,
+    settings: Settings | None = None,
+    store: Store | None = None,
+    user: str = "alice",
+    expires: float = math.inf,
 ) -> AsyncIterator[tuple[Session, Chat, trio.Nursery]]:
     """A session of a running chat. It must have ended, or is cut off, when the block is left."""
     settings = settings or Settings()
     async with open_chat(store or MemoryStore(settings), settings=settings) as chat, trio.open_nursery() as nursery:
-        session = Session(chat.next_connection(), line, settings)
+        session = Session(chat.next_connection(), line, settings, expires=expires)
         nursery.start_soon(session.run, chat, Connected(session.connection, user, "phone"))
         await wait_all_tasks_blocked()
         yield session, chat, nursery
@@ -246,6 +251,80 @@ async def test_an_offer_is_dropped_while_output_waits(autojump_clock: MockClock)
         assert [type(frame) for frame in line.written[1:]] == [wire.TypingFrom, wire.Pong, wire.TypingFrom]
 
 
+def receipt(peer: str, read: int) -> wire.Receipt:
+    return wire.Receipt(peer=peer, read=read)
+
+
+async def test_what_is_told_comes_last_and_the_newest_wins(autojump_clock: MockClock) -> None:
+    """Else a slow reader is told step by step how it came about, or of a receipt before the answer that it is about (C8)."""
+    line = Line()
+    async with session_on(line) as (session, _, _):
+        session.tell(("read", "bob"), receipt("bob", 1))
+        await wait_all_tasks_blocked()
+        assert line.written[1:] == [receipt("bob", 1)]
+        line.taking = trio.Event()
+        session.send(wire.Pong())
+        await wait_all_tasks_blocked()
+        for n in range(2, 6):
+            session.tell(("read", "bob"), receipt("bob", n))
+            session.tell(("read", "eve"), receipt("eve", n))
+        session.send(wire.Stored(messages=[wire.StoredItem("m", 1, 0)]))
+        session.offer(wire.TypingFrom(sender="bob", typing=True))  # something waits
+        line.taking.set()
+        await wait_all_tasks_blocked()
+        assert [type(frame) for frame in line.written[2:]] == [wire.Pong, wire.Stored, wire.Receipt, wire.Receipt]
+        assert line.written[4:] == [receipt("bob", 5), receipt("eve", 5)]
+
+
+async def test_who_does_not_read_is_told_a_bounded_number_of_things(autojump_clock: MockClock) -> None:
+    """Else anybody can fill this server's memory by reading what a peer that does not read has sent (C8)."""
+    line = Line()
+    async with session_on(line) as (session, _, _):
+        line.taking = trio.Event()
+        session.tell(("read", "first"), receipt("first", 1))
+        await wait_all_tasks_blocked()
+        for n in range(3_000):
+            session.tell(("read", f"peer{n}"), receipt(f"peer{n}", 1))
+        session.tell(("read", "peer5"), receipt("peer5", 9))  # there is room for what waits already
+        line.says(PING)
+        await wait_all_tasks_blocked()
+        assert line.unread == 0  # what others cause does not keep this one from being read
+        line.taking.set()
+        await wait_all_tasks_blocked()
+        told = line.got(wire.Receipt)
+        assert len(told) == 1 + 1024
+        assert receipt("peer5", 9) in told
+        assert line.written[2:3] == [wire.Pong()]
+
+
+async def test_an_offer_is_dropped_while_something_is_to_be_told(autojump_clock: MockClock) -> None:
+    """Else typing overtakes what is worth more, and piles up behind it."""
+    line = Line()
+    typing = wire.TypingFrom(sender="bob", typing=True)
+    async with session_on(line) as (session, _, _):
+        line.taking = trio.Event()
+        session.tell(("read", "bob"), receipt("bob", 1))
+        session.offer(typing)
+        await wait_all_tasks_blocked()
+        session.offer(typing)  # the receipt is being written and counts
+        line.taking.set()
+        await wait_all_tasks_blocked()
+        session.offer(typing)
+        await wait_all_tasks_blocked()
+        assert line.written[1:] == [receipt("bob", 1), typing]
+
+
+async def test_what_was_told_is_written_before_the_close(autojump_clock: MockClock) -> None:
+    """Else the last receipts of a drain are lost, and nobody sends them again."""
+    line = Line()
+    async with session_on(line) as (session, _, _):
+        session.tell(("read", "bob"), receipt("bob", 1))
+        session.close(CloseCode.GOING_AWAY, "")
+        await wait_all_tasks_blocked()
+        assert line.written[1:] == [receipt("bob", 1)]
+        assert line.closings[0] == (CloseCode.GOING_AWAY, "")
+
+
 async def test_a_ping_goes_before_what_waits(autojump_clock: MockClock) -> None:
     """Else a slow link is taken for a dead one: its ping stands behind all that is to be read before it."""
     line = Line()
@@ -280,17 +359,73 @@ async def test_closing_writes_the_outbox_first(autojump_clock: MockClock) -> Non
         assert line.closings[0] == (CloseCode.REPLACED, "newer")
 
 
-async def test_a_peer_that_does_not_read_is_cut_off_when_closed(autojump_clock: MockClock) -> None:
-    """Else whoever is told to go can stay, and hold its place, by not listening."""
+@pytest.mark.parametrize(("code", "seconds"), [(CloseCode.REPLACED, 7.0), (CloseCode.UNAUTHORIZED, 0.8)])
+async def test_a_peer_that_does_not_read_is_cut_off_when_closed(
+    code: CloseCode, seconds: float, autojump_clock: MockClock
+) -> None:
+    """Else whoever is told to go can stay, and hold its place, by not listening; who is revoked is gone within a second."""
     line = Line()
     async with session_on(line, settings=Settings(write_timeout=7.0)) as (session, chat, _):
         line.taking = trio.Event()
         session.send(wire.Pong())
-        session.close(CloseCode.UNAUTHORIZED, "")
+        session.close(code, "")
         before = trio.current_time()
         await chat.registry.wait_idle()
-        assert line.closed_at - before == 7.0
-        assert line.closings == [(CloseCode.UNAUTHORIZED, "")]
+        assert line.closed_at - before == seconds
+        assert line.closings == [(code, "")]
+
+
+async def test_the_first_reason_to_close_is_told_and_nothing_is_sent_after_it(autojump_clock: MockClock) -> None:
+    """Else who is no longer authorised goes on getting messages, or is told that a newer connection took over: come back."""
+    line = Line()
+    async with session_on(line) as (session, chat, _):
+        session.close(CloseCode.UNAUTHORIZED, "revoked")
+        session.send(wire.Pong())
+        session.offer(wire.Pong())
+        session.close(CloseCode.REPLACED, "newer")
+        await chat.registry.wait_idle()
+        assert not line.got(wire.Pong)
+        assert line.closings[0] == (CloseCode.UNAUTHORIZED, "revoked")
+
+
+async def test_a_busy_server_finds_time_to_say_why(autojump_clock: MockClock) -> None:
+    """Else a thousand who are revoked at once, which takes a moment, see their connections break, and come back."""
+    line = Line()
+    async with session_on(line) as (session, chat, _):
+        line.taking = trio.Event()
+        session.send(wire.Pong())
+        session.close(CloseCode.UNAUTHORIZED, "")
+        line.lingers = 5.0
+        await trio.sleep(0.7)
+        before = trio.current_time()
+        line.taking.set()
+        await chat.registry.wait_idle()
+        assert trio.current_time() - before >= 5.0
+        assert line.closings[0] == (CloseCode.UNAUTHORIZED, "")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_at_its_moment_a_session_expires(reads: bool, autojump_clock: MockClock) -> None:
+    """Else a token that was good for an hour is good for ever, once a connection stands, or for one that does not read."""
+    line = Line()
+    async with session_on(line, expires=trio.current_time() + 20) as (session, chat, _):
+        if not reads:
+            line.taking = trio.Event()
+            session.send(wire.Pong())
+        await trio.sleep(19.5)
+        assert not line.closings
+        await chat.registry.wait_idle()
+        assert line.closed_at == 20
+        assert line.closings[0][0] == CloseCode.UNAUTHORIZED
+
+
+async def test_who_leaves_before_the_end_of_its_time_has_not_expired(autojump_clock: MockClock) -> None:
+    """Else every client of a server that shuts down is told that it may not come back."""
+    line = Line()
+    async with session_on(line, expires=trio.current_time() + 20) as (session, chat, _):
+        session.close(CloseCode.GOING_AWAY, "retry_after=1")
+        await chat.registry.wait_idle()
+        assert line.closings[0] == (CloseCode.GOING_AWAY, "retry_after=1")
 
 
 @pytest.mark.parametrize("lingers", [0.0, math.inf])

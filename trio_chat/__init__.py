@@ -5,16 +5,48 @@
 
 from . import authenticators as authenticators
 from .chat import Chat as Chat
+from .chat import Statistics as Statistics
 from .chat import open_chat as open_chat
+from .errors import BadFrame as BadFrame
+from .errors import BadQuery as BadQuery
+from .errors import ChatClosed as ChatClosed
 from .errors import ChatError as ChatError
 from .errors import CloseCode as CloseCode
 from .errors import ConfigurationError as ConfigurationError
 from .errors import ErrorCode as ErrorCode
+from .errors import IdConflict as IdConflict
+from .errors import NotAllowed as NotAllowed
 from .errors import Refused as Refused
+from .errors import Rejected as Rejected
+from .errors import RequestRefused as RequestRefused
 from .errors import SchemaMismatch as SchemaMismatch
+from .errors import StoreBusy as StoreBusy
+from .errors import StoreError as StoreError
+from .errors import StoreFull as StoreFull
 from .errors import StoreLocked as StoreLocked
+from .errors import StoreUnavailable as StoreUnavailable
+from .errors import TooLarge as TooLarge
 from .model import Identity as Identity
 from .model import Message as Message
+from .observation import BlockChanged as BlockChanged
+from .observation import DeviceConnected as DeviceConnected
+from .observation import DeviceDisconnected as DeviceDisconnected
+from .observation import EventStream as EventStream
+from .observation import MessageStored as MessageStored
+from .observation import Missed as Missed
+from .observation import ReadMarked as ReadMarked
+from .observation import ReceiptChanged as ReceiptChanged
+from .policy import Hooks as Hooks
+from .policy import Outgoing as Outgoing
+from .retrieval import Conversation as Conversation
+from .retrieval import ConversationsPage as ConversationsPage
+from .retrieval import ConversationsQuery as ConversationsQuery
+from .retrieval import Device as Device
+from .retrieval import HistoryPage as HistoryPage
+from .retrieval import HistoryQuery as HistoryQuery
+from .retrieval import SearchHit as SearchHit
+from .retrieval import SearchPage as SearchPage
+from .retrieval import SearchQuery as SearchQuery
 from .serve import handle as handle
 from .serve import serve_listeners as serve_listeners
 from .serve import serve_tcp as serve_tcp
@@ -22,5 +54,6 @@ from .settings import Settings as Settings
 from .store.base import Store as Store
 from .store.sqlite import SqliteStore as SqliteStore
 from .transport.http import Request as Request
+from .voice import Sent as Sent
 
 __version__ = "0.1.0.dev0"

@@ -9,9 +9,9 @@ import msgspec
 
 from ..core.batch import Page, PageRequest
 from ..model import MAX_SEQ, Message
-from .rows import results
+from .rows import look_up, results
 
-__all__ = ["AT_ONCE", "OVERHEAD", "read_pages"]
+__all__ = ["AT_ONCE", "OVERHEAD", "read_known", "read_pages"]
 
 OVERHEAD = 200
 """What an entry weighs besides its text, in bytes, roughly: names, id, numbers and the JSON around them."""
@@ -27,7 +27,9 @@ PAGES = """
             'seq', e.seq, 'id', m.client_id, 'text', m.text, 'sent_at', m.sent_at,
             'from', CASE m.sender WHEN u.id THEN u.name ELSE peer.name END,
             'to', CASE m.sender WHEN u.id THEN peer.name ELSE u.name END,
-            'kind', CASE m.kind WHEN 0 THEN 'message' WHEN 1 THEN 'edit' ELSE 'delete' END))
+            'kind', CASE m.kind WHEN 0 THEN 'message' WHEN 1 THEN 'edit' ELSE 'delete' END,
+            CASE m.kind WHEN 0 THEN 'reply_to' ELSE 'target' END,
+            CASE WHEN m.target NOTNULL THEN (SELECT t.client_id FROM messages AS t WHERE t.id = m.target) END))
         FROM (
                 -- Weighed before the texts are touched, which may lie on pages of their own.
                 SELECT l.seq, l.message, w.size + v.column6 AS weight, sum(w.size + v.column6) OVER (ORDER BY l.seq) AS total
@@ -66,3 +68,19 @@ def read_pages(connection: sqlite3.Connection, requests: Sequence[PageRequest]) 
             connection.execute("ROLLBACK")
     nobody = Page((), 0)
     return [found.get(index, nobody) for index in range(len(rows))]
+
+
+KNOWN = """
+    SELECT json_group_array(json_array(v.column1))
+    FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON u.name = v.column2
+        CROSS JOIN messages AS m ON m.sender = u.id AND m.client_id = v.column3"""
+
+
+def read_known(connection: sqlite3.Connection, ids: Sequence[tuple[str, str]]) -> list[bool]:
+    """`Store.known`, blocking.
+
+    Raises:
+        sqlite3.Error: they could not be read.
+    """
+    found = {index for (index,) in look_up(connection, KNOWN, [(index, *one) for index, one in enumerate(ids)])}
+    return [index in found for index in range(len(ids))]
