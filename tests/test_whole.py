@@ -51,7 +51,7 @@ def memory_path(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-async def sleep(seconds: float) -> None:
+async def later(seconds: float) -> None:
     """So long by the virtual clock."""
     with trio.move_on_after(seconds):
         await trio.sleep_forever()
@@ -567,7 +567,7 @@ async def test_strangers_look_like_somebody_who_is_never_there(autojump_clock: M
         said = presences(await heard(eve, 5))
         assert [got for got in said if got.user != "eve"] == nobody
         await bob.aclose()
-        await sleep(10)
+        await later(10)
         await enter(server, "bob")
         assert presences(await heard(eve, 10)) == []
 
@@ -595,7 +595,7 @@ async def test_a_block_ends_the_watching(autojump_clock: MockClock) -> None:
         await ask(bob, wire.Block(ref="r", user="alice"), wire.Blocked)
         assert presences(await heard(alice, 5)) == [wire.Presence(user="bob", online=False, last_seen=None)]
         await bob.aclose()
-        await sleep(10)
+        await later(10)
         await enter(server, "bob")
         assert presences(await heard(alice, 10)) == []
         await alice.send(wire.Watch(ref="again", users=("bob",)))
@@ -632,7 +632,7 @@ async def test_requests_have_a_rate_of_their_own(autojump_clock: MockClock) -> N
         assert refused.retry_after is not None
         await alice.send(send("a1", "bob"))
         await stored(alice, 1)
-        await sleep(refused.retry_after)
+        await later(refused.retry_after)
         await ask(alice, wire.Devices(ref="later"), wire.DevicesAnswer)
 
 
@@ -661,7 +661,7 @@ async def test_bytes_have_a_rate_of_their_own(autojump_clock: MockClock) -> None
         refused = await frame(alice, wire.Error)
         assert (refused.code, refused.id) == (ErrorCode.RATE_LIMITED, "a2")
         assert refused.retry_after is not None
-        await sleep(refused.retry_after)
+        await later(refused.retry_after)
         await alice.send(send("a2", "bob", "x" * 1000))
         await stored(alice, 1)
 
