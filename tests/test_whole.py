@@ -464,7 +464,11 @@ async def test_a_block_is_invisible_to_the_blocked(autojump_clock: MockClock) ->
             )
             said += await heard(writer, 4)
             assert not [got for got in said if isinstance(got, wire.Receipt)]
-            transcript = "\n".join(sorted(repr(got) for got in said if not isinstance(got, wire.Presence)))
+            items = [
+                item for got in said if isinstance(got, wire.Stored) for item in got.messages
+            ]  # however they share frames
+            others = [got for got in said if not isinstance(got, wire.Presence | wire.Stored)]
+            transcript = "\n".join(sorted(map(repr, [*items, *others])))
             transcripts.append(transcript.replace(peer, "PEER").replace(writer.user, "WRITER"))
         # The moment of each, in milliseconds of the wall clock, is all in which they may differ.
         blanked = [re.sub(r"(sent_at|edited_at)=\d+", r"\1", transcript) for transcript in transcripts]
