@@ -20,6 +20,7 @@ The tree of exceptions::
     │   ├── IdConflict          the sender has used the id for another message
     │   ├── NotAllowed          the application's policy does not allow it
     │   └── BadQuery            it asks for what does not exist, or for what excludes itself
+    ├── ChatClosed              the chat drains or has ended
     ├── Refused                 raised by an authenticator: this request may not connect
     └── ConnectionClosed        the client (`trio_chat.client`) is closed and does not come back
         ├── Unauthorized        the credentials are not, or no longer, good
@@ -38,6 +39,7 @@ from typing import Self
 __all__ = [
     "BadFrame",
     "BadQuery",
+    "ChatClosed",
     "ChatError",
     "CloseCode",
     "ClosedForGood",
@@ -282,6 +284,10 @@ class BadQuery(RequestRefused):
     """It asks for something that does not exist, or for things that exclude one another."""
 
     default = ErrorCode.BAD_QUERY
+
+
+class ChatClosed(ChatError):
+    """The chat drains or has ended: it takes nothing more. What the message says was not taken was not carried out."""
 
 
 class Refused(ChatError):
