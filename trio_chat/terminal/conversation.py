@@ -77,6 +77,11 @@ class Conversation:
         return next((line.seq for line in reversed(self.items) if isinstance(line, Line) and not line.mine and line.seq), 0)
 
     @property
+    def mutual(self) -> bool:
+        """Whether both have written."""
+        return {line.mine for line in self._lines.values() if line.seq is not None} == {True, False}
+
+    @property
     def unsettled(self) -> int:
         """How many own lines are not known to be stored, or to be refused."""
         return sum(self.state(line) is State.SENT for line in self._lines.values() if line.mine)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
-from datetime import UTC, date, datetime
 from typing import Final
 
 import anyio
-from msgspec import Struct
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Point
@@ -18,16 +15,17 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.layout import BufferControl, Dimension, FormattedTextControl, HSplit, Layout, Window
+from prompt_toolkit.layout import BufferControl, Dimension, FormattedTextControl, HSplit, Layout, VerticalAlign, Window
 from prompt_toolkit.layout.processors import BeforeInput
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
 from ..client.background import open_background
 from ..errors import ConnectionClosed
-from .conversation import Conversation, Line, Note, State
+from .conversation import Conversation
 from .options import Access
 from .outcome import UNREACHABLE, Failure, first
+from .rows import Place, Row, rows
 from .talk import Talk, standing
 from .visible import visible
 
@@ -43,7 +41,6 @@ _STYLE: Final = Style.from_dict(
     }
 )
 _INPUT_ROWS: Final = 6
-_INDENT: Final = "      │ "  # no message can look as if it were several: its further lines begin with this
 
 
 async def show(access: Access, peer: str, wait: float) -> None:
@@ -85,14 +82,15 @@ class Screen:
         self._keep = keep
         self._wait = wait
         self._talk: Talk | None = None
-        self._rows: list[_Row] = []
-        self._at: tuple[Line | Note, int] | None = None  # the row that has to be seen; None: the last one
+        self._rows: list[Row] = []
+        self._at: Place | None = None  # the row that has to be seen; None: the last one
         self._leaving = anyio.Event()
         self._interrupted = False
         self._terminated = False
         self._buffer = Buffer(multiline=True, history=InMemoryHistory(), on_text_changed=self._typed)
         self._pane = Window(
-            FormattedTextControl(self._shown, get_cursor_position=self._point, show_cursor=False), wrap_lines=True
+            FormattedTextControl(self._shown, get_cursor_position=self._point, show_cursor=False),
+            dont_extend_height=True,
         )
         bar = Window(FormattedTextControl(self._bar), height=1, style="class:bar")
         line = Window(
@@ -102,7 +100,7 @@ class Screen:
             wrap_lines=True,
         )
         self._application: Application[None] = Application(
-            Layout(HSplit([self._pane, bar, line]), focused_element=line),
+            Layout(HSplit([self._pane, bar, line], align=VerticalAlign.BOTTOM), focused_element=line),
             key_bindings=self._keys(),
             style=_STYLE,
             full_screen=True,
@@ -225,17 +223,21 @@ class Screen:
     # What is seen.
 
     def _shown(self) -> StyleAndTextTuples:
-        self._rows = list(_rows(self.conversation))
-        return [piece for row in self._rows for piece in (*row.pieces, ("", "\n"))][:-1]
+        self._rows = list(rows(self.conversation, self._columns()))
+        shown: StyleAndTextTuples = []
+        for row in self._rows:
+            shown += [*row.pieces, ("", "\n")]
+        return shown[:-1]
+
+    def _columns(self) -> int:
+        return self._application.output.get_size().columns
 
     def _point(self) -> Point:
-        if self._at is not None:
-            for y, row in enumerate(self._rows):
-                if row.place == self._at:
-                    return Point(0, y)
-            self._at = None
-        last = self._rows[-1].pieces if self._rows else []
-        return Point(sum(len(piece[1]) for piece in last), max(0, len(self._rows) - 1))
+        places = [row.place for row in self._rows]
+        if self._at is not None and self._at in places:
+            return Point(0, places.index(self._at))
+        self._at = None
+        return Point(0, max(0, len(places) - 1))
 
     def _bar(self) -> StyleAndTextTuples:
         assert self._talk is not None
@@ -244,49 +246,9 @@ class Screen:
             left = f" {self.conversation.unsettled} not stored yet; Ctrl-C leaves all the same"
         elif self._at is not None:
             right = "Page Down for more "
-        space = self._application.output.get_size().columns - get_cwidth(left) - get_cwidth(right)
+        space = self._columns() - get_cwidth(left) - get_cwidth(right)
         return [("", left), ("", " " * max(1, space)), ("", right)]
 
     def _rendered(self, _: object) -> None:
         if self._at is None and self._talk is not None:
             self._talk.seen()
-
-
-class _Row(Struct, eq=False):
-    place: tuple[Line | Note, int]
-    pieces: StyleAndTextTuples
-
-
-def _rows(conversation: Conversation) -> Iterator[_Row]:
-    """All rows, before they are broken where the screen ends; several for a message of several lines."""
-    day: date | None = None
-    for item in conversation.items:
-        if isinstance(item, Note):
-            yield _Row((item, 0), [("class:aside", f"      {visible(item.text)}")])
-            continue
-        when = None if item.at is None else datetime.fromtimestamp(item.at / 1000, UTC).astimezone()
-        if when is not None and when.date() != day:
-            day = when.date()
-            yield _Row((item, 0), [("class:aside", f"── {day} ──")])
-        head, *rest = (item.text if item.text is not None else "").split("\n")
-        pieces: StyleAndTextTuples = [
-            ("class:aside", f"{when:%H:%M} " if when else "      "),
-            ("" if item.mine else "class:peer", visible(item.sender or conversation.me or "")),
-            ("", f": {visible(head)}"),
-        ]
-        for number, more in enumerate(rest, 1):
-            yield _Row((item, number), pieces)
-            pieces = [("class:aside", _INDENT), ("", visible(more))]
-        yield _Row((item, len(rest) + 1), [*pieces, *_asides(conversation, item)])
-
-
-def _asides(conversation: Conversation, line: Line) -> Iterator[tuple[str, str]]:
-    """What stands behind a message."""
-    if line.text is None:
-        yield "class:aside", "(deleted)"
-    elif line.edited:
-        yield "class:aside", " (edited)"
-    if line.mine and line.sender != conversation.peer:
-        state = conversation.state(line)
-        style = {State.READ: "class:read", State.REFUSED: "class:refused"}.get(state, "class:aside")
-        yield style, f"  {state.value}" + (f": {visible(line.refusal)}" if line.refusal is not None else "")

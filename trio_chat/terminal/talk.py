@@ -71,6 +71,7 @@ class Talk:
         self._typed = anyio.Event()
         self._typed_at = self._told_at = -math.inf
         self._marked = 0
+        self._mutual = False
         self._unpaged = True
 
     # What somebody does.
@@ -119,7 +120,7 @@ class Talk:
         Raises:
             ConnectionClosed: the server ended it, for good.
         """
-        self._client.watch([self._peer])
+        self._watch()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._hear)
             tasks.start_soon(self._listen)
@@ -132,6 +133,7 @@ class Talk:
     async def _hear(self) -> None:
         async for message in self._client.messages(own=True, changes=True):
             self._take(message)
+            self._follow()
             self._changed()
 
     def _take(self, message: IncomingMessage) -> None:
@@ -142,6 +144,16 @@ class Talk:
         elif message.recipient == self._client.user and message.kind == "message":
             # This device will not be given it again, and there may be no other, so it is shown.
             self.conversation.note(f"{message.sender} writes: {message.text}")
+
+    def _follow(self) -> None:
+        """Ask once more where the other is when both have written: before that, the server does not tell."""
+        if not self._mutual and self.conversation.mutual:
+            self._mutual = True
+            self._watch()
+
+    def _watch(self) -> None:
+        with suppress(ConnectionClosed):  # `run` says so
+            self._client.watch([self._peer])
 
     async def _listen(self) -> None:
         async for event in self._events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Final
 
 from .. import wire
@@ -13,10 +14,16 @@ _JOINERS: Final = "\u200c\u200d"  # in words of some languages, and in emoji; th
 
 
 def visible(text: str) -> str:
-    """`text` with control characters shown and not obeyed, in one line."""
+    """`text` with control characters shown and not obeyed, in one line. Whatever space there is, is a plain one."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in _JOINERS else _shown(c) for c in text)
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return character.encode("unicode_escape").decode()
 
 
 def as_json(message: Message) -> str:
