@@ -60,6 +60,8 @@ class Connection:
         self._pongs: list[Ping] = []
         self._ping_due = False
         self._half_written = False
+        self.fruitful = False
+        """Whether anything came after the first frame: then the server is there, and it is the line that is bad."""
         self._frames: list[wire.ServerFrame] = []
         self._closing: CloseConnection | None = None
         self._ended: Ended | None = None
@@ -134,6 +136,7 @@ class Connection:
         interval = welcome.limits.get("ping_interval", _PING_INTERVAL)
         limit, pinged = interval, False
         try:
+            self.fruitful = bool(self._frames)
             self._deliver()
             while self._ended is None and self._fault is None:
                 data: bytes | None = None
@@ -142,6 +145,7 @@ class Connection:
                 if data is not None:
                     limit, pinged = interval, False
                     self._take(data)
+                    self.fruitful = True
                     self._deliver()
                 elif pinged:
                     self._ended = Ended(f"the server was silent for {interval + limit:g} s")

@@ -64,9 +64,6 @@ class Dialogue:
         self.send_only = False
         self.welcome: wire.Welcome | None = None
         """Of the present connection; None between two."""
-        self.progress = 0
-        """Grows with everything that brings the client further."""
-        self._furthest = -1
         self._typing: dict[str, bool] = {}
         self._receipts: dict[str, tuple[int, int]] = {}
         self._read: dict[str, int] = {}  # marks to be sent
@@ -126,16 +123,12 @@ class Dialogue:
             return handler(frame, now)
         ref = getattr(frame, "ref", None)
         if ref is not None and (answered := self.requests.answer(ref, frame)):
-            self.progress += 1
             return [answered]
         return []
 
     def _messages(self, frame: wire.Messages, _: float) -> list[Effect]:
         assert self.welcome is not None
         effects: list[Effect] = []
-        if frame.messages and frame.messages[-1].seq > self._furthest:
-            self._furthest = frame.messages[-1].seq
-            self.progress += 1
         for message in frame.messages:
             if message.sender == self.welcome.user:  # it may be one whose answer was lost
                 effects += self._settled(message.id, message.seq, message.sent_at)
@@ -156,7 +149,6 @@ class Dialogue:
     def _settled(self, id: str, seq: int, sent_at: int) -> list[Effect]:
         if self.outbox.stored(id) is None:
             return []
-        self.progress += 1
         return [Stored(id, seq, sent_at), Write(Forgotten(id))]
 
     def _gap(self, frame: wire.Gap, _: float) -> list[Effect]:

@@ -48,10 +48,12 @@ class Exchange:
         self._journalled: dict[str, Command] = {}  # on their way to the state file, and not in the outbox yet
 
     def statistics(self) -> Statistics:
+        """What is held at the moment."""
         return Statistics(
             connected=self.dialogue.welcome is not None,
             connections=self._link.connections if self._link else 0,
-            pending=len(self.dialogue.outbox) + len(self._journalled),
+            unwritten=len(self._journalled),
+            pending=len(self.dialogue.outbox),
             buffered=self.dialogue.inbox.buffered,
         )
 

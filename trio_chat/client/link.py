@@ -57,6 +57,7 @@ class Link:
         self._connection: Connection | None = None
         self._identified = dialogue.owner is None or dialogue.inbox.log is None
         self._abandoned = False
+        self._fruitful = False
         self.connections = 0
 
     def wake(self) -> None:
@@ -69,7 +70,7 @@ class Link:
         attempt = 0
         async with open_http(self._address, self._connect, self._ssl_context) as http:
             while True:
-                before, began = self._dialogue.progress, anyio.current_time()
+                self._fruitful, began = False, anyio.current_time()
                 try:
                     ended = await self._attempt(http)
                 except ConnectionClosed as error:
@@ -78,7 +79,7 @@ class Link:
                     continue
                 if (closed := self._for_good(ended)) is not None:
                     return closed
-                if self._dialogue.progress != before or anyio.current_time() - began >= self._timing.proven:
+                if self._fruitful or anyio.current_time() - began >= self._timing.proven:
                     attempt = 0
                 pause = self._pause(ended, attempt)
                 attempt += 1
@@ -155,3 +156,4 @@ class Link:
                 return await connection.run(welcome)
             finally:
                 self._connection = None
+                self._fruitful = connection.fruitful

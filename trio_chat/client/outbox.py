@@ -22,6 +22,9 @@ Command: TypeAlias = Union[wire.Send, wire.Edit, wire.Delete]
 """A frame that has an `id` and is answered by ``stored``."""
 
 _UNDER_WAY: Final = 64
+_AT_FIRST: Final = 2
+"""Under way on a fresh connection, and one more with each answer: on a line that breaks all the time, a connection would
+else be used up by sending everything again before the first answer comes."""
 _UNDER_WAY_BYTES: Final = 128 * 1024  # the server reads no more than that ahead of its commits
 _LONGEST: Final = 60.0
 """Seconds: the pause grows with each refusal in a row, up to this."""
@@ -63,6 +66,7 @@ class Outbox:
         self._ready: deque[_Item] = deque()  # not under way, in order
         self._under_way: dict[str, _Item] = {}
         self._bytes = 0  # of those under way
+        self._allowed = _AT_FIRST
         self._open = False
         self._features: Collection[str] = ()
         self._limits: Mapping[str, float] = {}
@@ -97,6 +101,7 @@ class Outbox:
     def begin(self, features: Collection[str], limits: Mapping[str, float]) -> None:
         """A connection is open, to a server that takes these frames within these limits."""
         self._open, self._features, self._limits = True, features, limits
+        self._allowed = _AT_FIRST
 
     def end(self) -> None:
         """The connection is gone. What was under way is of unknown fate, and goes first again."""
@@ -111,6 +116,7 @@ class Outbox:
         if item is None:
             return None
         self._refusals = 0
+        self._allowed = min(self._allowed + 1, _UNDER_WAY)
         if item.probe:
             self._full.pop(item.recipient, None)
             self._rebuild()
@@ -140,7 +146,7 @@ class Outbox:
         sends: list[Command | Refusal] = []
         aside: dict[str, _Item] = {}
         skipped: list[_Item] = []
-        while self._ready and len(self._under_way) < _UNDER_WAY:
+        while self._ready and len(self._under_way) < self._allowed:
             item = self._ready[0]
             if item.recipient in self._full:
                 aside.setdefault(item.recipient, item)

@@ -14,7 +14,7 @@ class Timing(Struct, frozen=True, kw_only=True):
     """The client's times, in seconds. The defaults are for everybody; tests have others."""
 
     backoff: float = 0.05
-    """The longest first pause before another attempt; it doubles with each attempt that brings nothing."""
+    """The longest first pause before another attempt; it doubles with each attempt that brings nothing but a welcome."""
     backoff_cap: float = 60.0
     patience: float = 10.0
     """From the attempt to the ``welcome``, and from an unanswered ping to the next attempt."""

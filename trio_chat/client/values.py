@@ -107,11 +107,13 @@ Event: TypeAlias = Union[Connected, Disconnected, Gap, PresenceChanged, ReadElse
 class Statistics(Struct, frozen=True):
     """What the client holds at the moment.
 
-    `connected`: whether there is a connection. `connections`: how many there were. `pending`: messages that are not known to
-    be stored. `buffered`: entries received and not acknowledged by the program; at most a window.
+    `connected`: whether there is a connection. `connections`: how many there were. `unwritten`: messages on their way to the
+    state file. `pending`: messages in the outbox, so in the state file if there is one, that are not known to be stored.
+    `buffered`: entries received and not acknowledged by the program; at most a window.
     """
 
     connected: bool
     connections: int
+    unwritten: int
     pending: int
     buffered: int
