@@ -115,6 +115,7 @@ class Access(Struct, frozen=True, kw_only=True):
             raise Failure("say who this is with --as, or prove it with --token", USAGE)
         return open_client(
             _with_query(self.url, user=self.user),
+            user=self.user,
             token=self.token,
             device=self.device,
             state=self.state,
