@@ -209,7 +209,7 @@ def generate(path: Path, *, messages: int = MESSAGES, users: int = USERS, seed: 
     """
     if path.exists():
         raise FileExistsError(f"{path} is there already")
-    migration.up(path, lambda line: None)
+    migration.up(path, lambda _: None)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")  # half a database is of no use anyway
         connection.execute("PRAGMA cache_size = -200000")
@@ -222,7 +222,9 @@ def generate(path: Path, *, messages: int = MESSAGES, users: int = USERS, seed: 
             made.log.clear()
         connection.executemany(CONVERSATION, made.marks())
         connection.executemany(USER, made_users(made))
-        connection.executemany("UPDATE messages SET text = NULL WHERE id = ?1 OR target = ?1 AND kind = 1", [(id,) for id in made.deleted])
+        connection.executemany(
+            "UPDATE messages SET text = NULL WHERE id = ?1 OR target = ?1 AND kind = 1", [(id,) for id in made.deleted]
+        )
         connection.execute("INSERT INTO blocks VALUES (?, ?)", (ALICE, EVE))
         connection.executemany("INSERT INTO devices VALUES (?, ?, ?, ?, ?)", devices(made))
         connection.execute("INSERT INTO search (search) VALUES ('rebuild')")

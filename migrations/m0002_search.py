@@ -11,25 +11,28 @@ from __future__ import annotations
 from sqlite_utils import Database
 
 # The sender has every message and every edit of it; the recipient those that were not kept away by a block. So the newest
-# text may be one for the sender and another one for the recipient.
+# text may be one for the sender and another one for the recipient. With the seq in it, in slices of 4,096, a token stands
+# for so many messages at most: FTS5 looks for a row that holds several tokens until it has found one, whatever bound is
+# given to the row ids, and would not stop before it has compared all of the user's messages.
 SEARCHABLE = """
     CREATE VIEW searchable AS
     SELECT
-        id,                                     -- of the message or edit
-        owners || ' c' || conversation AS owners,
-            -- for whom its text is the current one: u<users.id>, one or two of them; and in which conversation
-        text                                    -- what was said
+        id,                                       -- of the message or edit
+        owners || ' c' || conversation AS owners, -- for whom its text is the current one: u<users.id>s<seq / 4096>, one
+                                                  -- or two of them; and where it was said: c<conversations.id>
+        text                                      -- what was said
     FROM (
         SELECT m.id AS id, m.conversation AS conversation, m.text AS text, trim(
             CASE WHEN NOT EXISTS (
                 SELECT 1 FROM messages AS e
-                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.id > m.id
-            ) THEN 'u' || m.sender ELSE '' END
+                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1
+                    AND (e.peer_seq = 0) IN (0, 1) AND e.id > m.id
+            ) THEN 'u' || m.sender || 's' || (m.seq / 4096) ELSE '' END
             || CASE WHEN m.peer_seq > 0 AND NOT EXISTS (
                 SELECT 1 FROM messages AS e
-                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1 AND e.id > m.id
-                AND e.peer_seq > 0
-            ) THEN ' u' || (c.a + c.b - m.sender) ELSE '' END
+                WHERE e.target = CASE m.kind WHEN 1 THEN m.target ELSE m.id END AND e.kind = 1
+                    AND (e.peer_seq = 0) = 0 AND e.id > m.id
+            ) THEN ' u' || (c.a + c.b - m.sender) || 's' || (m.peer_seq / 4096) ELSE '' END
         ) AS owners
         FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation
         WHERE m.text NOTNULL -- neither a deletion nor deleted

@@ -52,6 +52,7 @@ class ModelStore:
         self.cursors: dict[tuple[str, str], int] = {}
         self.seen: dict[tuple[str, str], int] = {}
         self.begun: dict[tuple[str, str], int] = {}  # where a device began when it was new
+        self.removed: set[tuple[str, str]] = set()  # devices that were removed once, whether or not they came back
         self.delivered: dict[str, int] = {}
         self.reads: dict[tuple[str, str], int] = {}  # by who has read and whose messages
         self.blocks: set[tuple[str, str]] = set()  # (who blocks, who is blocked)
@@ -161,6 +162,7 @@ class ModelStore:
             self._steps[user, peer] = max(before[0], delivered), max(before[1], read)
 
     def _remove(self, removal: Removal) -> Refused | None:
+        self.removed.add((removal.user, removal.device))
         self.cursors.pop((removal.user, removal.device), None)
         self.seen.pop((removal.user, removal.device), None)
         return None

@@ -106,10 +106,8 @@ class Client:
             if isinstance(frame, DRAFTS):
                 self.awaiting[frame.id] += 1
                 self.spoken.append(frame.id)
-            elif isinstance(frame, REQUESTS):
-                self.asking.append(frame.ref)
-            elif isinstance(frame, InvalidFrame) and frame.ref is not None:
-                self.asking.append(frame.ref)
+            elif isinstance(frame, REQUESTS) or (isinstance(frame, InvalidFrame) and frame.ref is not None):
+                self.asking.append(str(frame.ref))
             elif isinstance(frame, wire.Read):
                 self.has_read[frame.peer] = max(self.has_read[frame.peer], frame.seq)
         self.world.handle(events.Received(self.id, frames))
@@ -275,10 +273,11 @@ class Client:
                 assert seq <= world.store.reads[self.user, peer], "a read mark that is not committed (I4)"
             case wire.Presence(user=user, online=online, last_seen=last_seen):
                 assert not (online and last_seen is not None)
-                if online or last_seen is not None:
+                if user != self.user and (online or last_seen is not None):
                     assert world.store.acquainted(self.user, user, world.reported_blocks), "none of this user's business"
                 if online:
                     assert world.present(user), "a ghost"
+                assert world.answering or online != self.marks.online[user][0], "told what it was told"
         self.told.append(frame)
         self.marks.take(frame)
         self.slow[key] = self.last_of_key[key] = frame
@@ -310,6 +309,7 @@ class World:
         self.loads: dict[int, PageRequest] = {}
         self.pages: dict[int, Page] = {}
         self.arriving = False
+        self.answering = False
         self.asks: dict[int, effects.Ask] = {}
         self.fulfilled: dict[int, Stored | Refused | tuple[str, ...] | None] = {}
         self.tickets = 0
@@ -491,7 +491,9 @@ class World:
             assert isinstance(ask.question, wire.Watch)
             assert asker.asking.pop(0) == ask.question.ref
             asker.watching = set(ask.question.users)
+        self.answering = True
         self.handle(event)
+        self.answering = False
         if isinstance(event, events.Stood) and there:
             told = [frame.user for frame in asker.told[before:] if isinstance(frame, wire.Presence)]
             assert sorted(told) == sorted(asker.watching), "not each who is watched was told of, once"

@@ -158,7 +158,7 @@ class Connection:
         self.unanswered_bytes = 0
         self.request: Asked | None = None
         """The request that is being answered."""
-        self.waiting: deque[Asked] = deque()
+        self.waiting: list[Asked] = []
         """Those that come after it."""
         self.watched: dict[str, bool] = {}
         """Whose presence it follows, and whether it was told last that the user is online."""

@@ -14,7 +14,7 @@ from .. import wire
 from ..errors import CloseCode, ErrorCode, InvalidFrame
 from ..settings import Settings
 from . import events
-from .batch import Batch, BlockChange, ConnectionId, Draft, Opened, ReadMark, Refused, Removal
+from .batch import Batch, ConnectionId, Draft, Opened, ReadMark, Refused
 from .buckets import Allowances
 from .changes import Changes
 from .connection import Connection, Request, User
@@ -327,7 +327,7 @@ class Core:
                 self._sending.request(ticket, draft)
             case ReadMark() as mark:
                 self._receipts.request(ticket, mark, now)
-            case BlockChange() | Removal() as change:
+            case change:
                 self._requests.request(ticket, change)
 
     # Time and the end.

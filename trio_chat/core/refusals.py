@@ -51,7 +51,8 @@ class Refusals:
 
     def request(self, connection: Connection, ref: str, code: ErrorCode, now: float, wait: float = 0.0) -> None:
         """Refuse a request that came too fast, or too many at once."""
-        self.tell(connection, code, wait, ref=ref)
+        message = "Too many requests; the user's bucket is empty." if code is ErrorCode.RATE_LIMITED else None
+        self.tell(connection, code, wait, ref=ref, message=message)
         self._count(connection, now)
 
     def tell(

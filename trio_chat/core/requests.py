@@ -128,7 +128,7 @@ class Requests:
     def _next(self, connection: Connection) -> None:
         if connection.request is not None or not connection.waiting:
             return
-        asked = connection.request = connection.waiting.popleft()
+        asked = connection.request = connection.waiting.pop(0)
         user = connection.user.name
         match asked.request:
             case wire.Block(user=peer):

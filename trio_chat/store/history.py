@@ -2,9 +2,9 @@
 
 The work of a query is bounded by what it may answer, not by what the log holds. With a peer, an index leads straight to the
 messages of one sender of one class (see `entries.CLASS`), in the order of the log: a few such *streams* are merged, and of
-each no more is read than the page may hold. Without a peer the log itself is the stream, if what is asked for is frequent in
-it; if it is not (one message of others among 100,000 own ones), the streams of all conversations are merged: first the newest
-message of each, then the streams of those whose newest ones are the newest of all.
+each no more is read than the page may hold. Without a peer the log itself is the stream, if what is asked for is frequent
+in it; if it is not (one message of others among 100,000 own ones), the streams of all conversations are merged: first the
+newest message of each, then the streams of those whose newest ones are the newest of all.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ..errors import BadQuery
-from ..model import MAX_SEQ, Message
+from ..model import MAX_SEQ
 from ..retrieval import HistoryPage, HistoryQuery
-from .entries import CLASS, DELETED, MESSAGE, WITHHELD, current
-from .scope import CONVERSATIONS, Scope, find
+from .entries import CLASS, DELETED, MESSAGE, WITHHELD, Found, current
+from .scope import CONVERSATIONS, Scope, find, is_text
 
 __all__ = ["PROBES", "WALK", "read_history"]
 
@@ -36,7 +36,7 @@ NO_MESSAGES: Final = HistoryPage(messages=(), more=False, next=None)
 SPAN = "(SELECT message FROM log WHERE user = :asker AND seq = :{seq})"
 
 WALKED = """
-    SELECT m.id
+    SELECT m.id, m.id
     FROM (
             SELECT l.message FROM log AS l
             WHERE l.user = :asker AND l.seq BETWEEN :first AND :last ORDER BY l.seq {order} LIMIT :walk
@@ -54,11 +54,12 @@ CONDITIONS = {
 
 STREAM = f"""
     FROM messages AS m
-    WHERE m.conversation = s.conversation AND m.sender = s.sender AND {CLASS} = s.class AND m.id BETWEEN s.first AND s.last"""
+    WHERE m.conversation = s.conversation AND m.sender = s.sender AND {CLASS} = s.class
+        AND m.id BETWEEN s.first AND s.last"""
 
 # json_each is SQLite's way to have a subquery with a LIMIT for each row of a table.
 MERGED = f"""
-    SELECT j.value
+    SELECT j.value, j.value
     FROM ({{streams}}) AS s CROSS JOIN json_each((
         SELECT json_group_array(id) FROM (SELECT m.id {STREAM} ORDER BY m.id {{order}} LIMIT :count))) AS j
     ORDER BY j.value {{order}} LIMIT :count"""
@@ -68,9 +69,12 @@ ONE_PEER = f"""
         {SPAN.format(seq="first")} AS first, {SPAN.format(seq="last")} AS last
     FROM (VALUES {{streams}})"""
 
-# What has no entry after `first` in its conversation is passed over without a look at its messages.
+# What has no entry after `first` in its conversation is passed over without a look at its messages. Once as many streams are
+# found as there may be answers, nothing beyond the last one's head can be among these.
 ALL_PEERS = f"""
-    SELECT s.*, (SELECT {{newest}}(m.id) {STREAM}) AS newest
+    SELECT conversation, sender, class, {{bounds}}
+    FROM (SELECT *, CASE WHEN count(*) OVER () = :count THEN {{farthest}}(head) OVER () END AS edge FROM (
+    SELECT s.*, (SELECT {{nearest}}(m.id) {STREAM}) AS head
     FROM (
         SELECT c.id AS conversation, CASE v.column1 WHEN 'out' THEN :asker ELSE c.peer END AS sender, v.column2 AS class,
             (SELECT l.message FROM log AS l WHERE l.user = :asker AND l.seq = {{first}}) AS first,
@@ -83,11 +87,11 @@ ALL_PEERS = f"""
             CROSS JOIN (VALUES {{classes}}) AS v
         WHERE c.last >= {{first}} AND (v.column1 = 'out' OR c.peer <> :asker)
     ) AS s
-    WHERE newest NOTNULL ORDER BY newest {{order}} LIMIT :count"""
+    WHERE head NOTNULL ORDER BY head {{order}} LIMIT :count))"""
 
 # An id is one's own, or one of those of the peer of a conversation.
 NAMED = f"""
-    SELECT m.id
+    SELECT m.id, m.id
     FROM (
             SELECT :asker AS sender, :conversation AS conversation WHERE :own
             UNION ALL
@@ -104,13 +108,15 @@ NAMED = f"""
         AND m.id BETWEEN {SPAN.format(seq="first")} AND {SPAN.format(seq="last")}
     ORDER BY m.id {{order}} LIMIT :count"""
 
+EARLIER: Final = "first, min(last, coalesce(edge, last)) AS last"
+
 CLASSES: Final = {
     "in": [("in", MESSAGE), ("in", DELETED)],
     "out": [("out", class_ + more) for class_ in (MESSAGE, DELETED) for more in (0, WITHHELD)],
     "unread": [("in", MESSAGE)],
 }
 
-_decoder = msgspec.json.Decoder(tuple[tuple[Message, ...], int])
+_decoder = msgspec.json.Decoder(Found)
 
 
 def read_history(connection: sqlite3.Connection, user: str, query: HistoryQuery, size: int) -> HistoryPage:
@@ -124,15 +130,15 @@ def read_history(connection: sqlite3.Connection, user: str, query: HistoryQuery,
         sqlite3.Error: it could not be read.
     """
     scope = find(connection, user, peer=query.peer, since=query.since, until=query.until)
-    if scope is None or (query.peer is not None and scope.conversation is None):
+    if scope is None:
         return NO_MESSAGES
     asked = _Asked(connection, scope, query)
     if query.around is None:
         return asked.page("ASC" if query.ascending else "DESC", query.after, query.before, query.limit, size)
-    half = query.limit // 2
-    older = asked.page("DESC", None, query.around, half, size // 2) if half else NO_MESSAGES
-    newer = asked.page("ASC", query.around - 1, None, query.limit - half, size // 2)
-    return HistoryPage(messages=(*reversed(older.messages), *newer.messages), more=newer.more, next=newer.next)
+    older = asked.page("DESC", None, query.around, query.limit, size // 2).messages
+    middle = asked.page("ASC", query.around - 1, query.around + 1, 1, size // 2).messages
+    newer = asked.page("ASC", query.around, None, query.limit, size // 2)
+    return HistoryPage(messages=(*reversed(older), *middle, *newer.messages), more=newer.more, next=newer.next)
 
 
 class _Asked:
@@ -153,7 +159,7 @@ class _Asked:
             first = max(first, scope.read + 1)
         if first > last:
             return NO_MESSAGES
-        values = {
+        values: dict[str, object] = {
             "asker": scope.user,
             "conversation": scope.conversation,
             "first": first,
@@ -177,10 +183,10 @@ class _Asked:
             return self._answer(self._all_peers(order), order, values, limit)
         return HistoryPage(messages=page.messages, more=True, next=first + WALK - 1 if order == "ASC" else last - WALK + 1)
 
-    def _answer(self, found: str, order: Order, values: dict[str, object], limit: int) -> HistoryPage:
-        row = self.connection.execute(current(found.format(order=order), order), values).fetchone()
-        messages, count = _decoder.decode(row[0])
-        messages = messages[:limit]
+    def _answer(self, which: str, order: Order, values: dict[str, object], limit: int) -> HistoryPage:
+        row = self.connection.execute(current(which.format(order=order), order), values).fetchone()
+        found, count = _decoder.decode(row[0])
+        messages = tuple(message for _, message in found[:limit])
         more = count > len(messages)
         return HistoryPage(messages=messages, more=more, next=messages[-1].seq if more else None)
 
@@ -201,7 +207,9 @@ class _Asked:
     def _all_peers(self, order: Order) -> str:
         classes = [*CLASSES["in"], *CLASSES["out"]] if self.what is None else CLASSES[self.what]
         streams = ALL_PEERS.format(
-            newest="max" if order == "DESC" else "min",
+            nearest="max" if order == "DESC" else "min",
+            farthest="min" if order == "DESC" else "max",
+            bounds="max(first, coalesce(edge, 0)) AS first, last" if order == "DESC" else EARLIER,
             first="max(:first, c.read + 1)" if self.query.unread else ":first",
             classes=", ".join(f"('{whose}', {class_})" for whose, class_ in classes),
             order=order,
@@ -209,7 +217,7 @@ class _Asked:
         return MERGED.replace("{streams}", streams)
 
     def _named(self, ids: tuple[str, ...], values: dict[str, object]) -> str:
-        different = list(dict.fromkeys(ids))
+        different = list(dict.fromkeys(filter(is_text, ids)))
         if self.query.peer is None and self.what != "out" and len(different) * self.scope.conversations > PROBES:
             raise BadQuery("so many ids among so many conversations: say the peer, or ask for fewer at a time")
         values["ids"] = msgspec.json.encode(different).decode()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TypeVar
 
 from ..model import Message
@@ -23,6 +21,8 @@ from ..retrieval import (
 )
 from .memory_contents import Contents, Entry, User
 from .pages import OVERHEAD
+from .snippets import shorten
+from .words import words
 
 __all__ = ["conversations", "devices", "history", "search", "standing"]
 
@@ -35,16 +35,16 @@ def history(contents: Contents, name: str, query: HistoryQuery, size: int) -> Hi
     user = contents.users.get(name, NOBODY)
     chosen = [entry for entry in user.entries if entry.kind == "message" and _is_chosen(user, name, entry, query)]
     found = [_as_it_is(entry, name) for entry in chosen]
-    if query.around is not None:
-        older = [message for message in found if message.seq < query.around]
-        found = found[max(len(older) - query.limit, 0) :]
-        limit = min(len(older), query.limit) + 1 + query.limit
-        if not any(message.seq == query.around for message in found):
-            limit -= 1
-    else:
-        limit = query.limit
-        if not query.ascending:
-            found.reverse()
+    if query.around is None:
+        return _history_page(found if query.ascending else found[::-1], query.limit, size)
+    older = [message for message in reversed(found) if message.seq < query.around]
+    middle = [message for message in found if message.seq == query.around]
+    newer = _history_page([message for message in found if message.seq > query.around], query.limit, size // 2)
+    shown = (*reversed(_history_page(older, query.limit, size // 2).messages), *middle, *newer.messages)
+    return HistoryPage(messages=shown, more=newer.more, next=newer.next)
+
+
+def _history_page(found: Sequence[Message], limit: int, size: int) -> HistoryPage:
     page = _cut(found, limit, size, [len((message.text or "").encode()) for message in found])
     more = len(page) < len(found)
     return HistoryPage(messages=tuple(page), more=more, next=page[-1].seq if more else None)
@@ -99,35 +99,23 @@ def _as_it_is(message: Entry, user: str) -> Message:
 
 def search(contents: Contents, name: str, query: SearchQuery, size: int) -> SearchPage:
     """Messages found by their words, the one whose current text is the newest first."""
-    *whole, last = [word for word, _, _ in _words(query.query)] or [""]
+    *whole, last = [word for word, _, _ in words(query.query)] or [""]
     found: list[tuple[int, SearchHit]] = []
     for entry in contents.users.get(name, NOBODY).entries:
         if entry.kind != "message" or (query.peer is not None and entry.peer_of(name) != query.peer):
             continue
         message = _as_it_is(entry, name)
         seq = message.edit_seq or message.seq
-        words = _words(message.text or "")
-        said = [word for word, _, _ in words]
+        there = words(message.text or "")
+        said = [word for word, _, _ in there]
         has_all = last and {*whole} <= {*said} and any(word.startswith(last) for word in said)
         if has_all and (query.before is None or seq < query.before):
-            parts = [(start, end) for word, start, end in words if word in whole or word.startswith(last)]
-            found.append((seq, SearchHit(message=message, snippet=_pieces(message.text or "", parts))))
+            parts = [(start, end) for word, start, end in there if word in whole or word.startswith(last)]
+            found.append((seq, SearchHit(message=message, snippet=shorten(_pieces(message.text or "", parts)))))
     found.sort(key=lambda pair: pair[0], reverse=True)
     page = _cut(found, query.limit, size, [len((hit.message.text or "").encode()) for _, hit in found])
     more = len(page) < len(found)
     return SearchPage(hits=tuple(hit for _, hit in page), more=more, next=page[-1][0] if more else None)
-
-
-def _words(text: str) -> list[tuple[str, int, int]]:
-    """The words of a text without case and accents, and where they begin and end. As FTS5's unicode61 sees them."""
-    words = []
-    for is_word, group in groupby(enumerate(text), lambda pair: unicodedata.category(pair[1])[0] in "LNM"):
-        characters = [*group]
-        if is_word:
-            plain = unicodedata.normalize("NFD", "".join(character for _, character in characters).lower())
-            word = "".join(character for character in plain if not unicodedata.combining(character))
-            words.append((word, characters[0][0], characters[-1][0] + 1))
-    return [word for word in words if word[0]]
 
 
 def _pieces(text: str, parts: Sequence[tuple[int, int]]) -> tuple[str, ...]:

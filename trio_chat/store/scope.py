@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["CONVERSATIONS", "Scope", "find"]
+__all__ = ["CONVERSATIONS", "Scope", "find", "is_text"]
 
 CONVERSATIONS: Final = 4096
 """What looks at each of a user's conversations does so for up to so many: some 10 ms. Who has more gets shorter pages."""
@@ -67,10 +67,22 @@ _decoder = msgspec.json.Decoder(Scope)
 def find(
     connection: sqlite3.Connection, user: str, *, peer: str | None = None, since: int | None = None, until: int | None = None
 ) -> Scope | None:
-    """The scope of what `user` asks; None if nobody has that name.
+    """The scope of what `user` asks; None if there is no such user, or no such conversation.
 
     Raises:
         sqlite3.Error: it could not be read.
     """
+    if not is_text(user) or not is_text(peer or ""):
+        return None
     row = connection.execute(FIND, {"user": user, "peer": peer, "since": since, "until": until}).fetchone()
-    return None if row is None else _decoder.decode(row[0])
+    scope = None if row is None else _decoder.decode(row[0])
+    return None if scope is None or (peer is not None and scope.conversation is None) else scope
+
+
+def is_text(value: str) -> bool:
+    """Whether anything can be called so: not if it holds half of a surrogate pair, which is no character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
