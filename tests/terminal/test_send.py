@@ -6,6 +6,9 @@ import signal
 import socket
 from pathlib import Path
 
+import trio
+
+from trio_chat.core.batch import Batch, Results
 from trio_chat.store.memory import MemoryStore
 
 from ..processes import command, done, one_sentence, server
@@ -17,6 +20,19 @@ def nowhere() -> str:
     """The URL of a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         return f"ws://127.0.0.1:{other.getsockname()[1]}/ws"
+
+
+class Drafting(HeldStore):
+    """Says when it was given a message to commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drafted = trio.Event()
+
+    async def append(self, batch: Batch, now: int) -> Results:
+        if batch.drafts:
+            self.drafted.set()
+        return await super().append(batch, now)
 
 
 async def test_what_is_not_stored_in_time_is_told_and_kept(tmp_path: Path) -> None:
@@ -43,11 +59,11 @@ async def test_what_is_not_stored_in_time_is_told_and_kept(tmp_path: Path) -> No
 
 async def test_killed_before_it_returned_the_message_still_arrives_once(tmp_path: Path) -> None:
     """Else ``--state`` promises what it does not keep: the process is killed while the server commits its message."""
-    store, state = HeldStore(), tmp_path / "state.db"
+    store, state = Drafting(), tmp_path / "state.db"
     async with on_a_port(store) as url:
-        store.hold()
         async with command("send", "--as", "alice", "--to", "bob", "--url", url, "--state", state, "survivor") as sending:
-            await store.begun.wait()
+            store.hold()
+            await store.drafted.wait()
             sending.signal(signal.SIGKILL)
             await sending.process.wait()
         store.release()
