@@ -28,7 +28,7 @@ from ..client import (
 )
 from ..errors import ConnectionClosed
 from .conversation import Conversation
-from .visible import visible
+from .watch import reason_of
 
 __all__ = ["Talk", "standing"]
 
@@ -166,7 +166,7 @@ class Talk:
             self.connected, self.reason = True, None
             self._asked.set()
         elif isinstance(event, Disconnected):
-            self.connected, self.reason = False, event.reason
+            self.connected, self.reason = False, reason_of(event)
             self.typing, self.presence = False, None
         elif isinstance(event, Typing) and event.user == self._peer:
             self.typing = event.typing
@@ -277,7 +277,7 @@ class Talk:
 def standing(talk: Talk) -> str:
     """What is known of the other one at the moment, in a few words; of the client, if it is not connected."""
     if not talk.connected:
-        return "connecting …" if talk.reason is None else f"no connection ({visible(talk.reason)}); trying again"
+        return "connecting …" if talk.reason is None else f"no connection: {talk.reason}; trying again"
     if talk.typing:
         return "is writing …"
     if talk.presence is not None and talk.presence.online:

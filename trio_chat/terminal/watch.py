@@ -7,11 +7,20 @@ import math
 import anyio
 
 from ..client import ChatClient, Connected, Disconnected, Gap, Undelivered
-from ..errors import ConnectionClosed
+from ..errors import CloseCode, ConnectionClosed
 from .outcome import UNREACHABLE, Failure, say
 from .visible import visible
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "reason_of"]
+
+
+def reason_of(event: Disconnected) -> str:
+    """Why there is no connection, for people: a hint for the client is none."""
+    known = next((known for known in CloseCode if known == event.code), None)
+    if known is not None and (not event.reason or event.reason.startswith("retry_after=")):
+        meaning = known.meaning.partition(";")[0].removesuffix(".")
+        return meaning[:1].lower() + meaning[1:]
+    return visible(event.reason)
 
 
 class Watch:
@@ -55,7 +64,7 @@ class Watch:
                         told = False
                     elif isinstance(event, Disconnected):
                         scope.deadline = min(scope.deadline, anyio.current_time() + self._patience)
-                        self.reason = visible(event.reason)
+                        self.reason = reason_of(event)
                         if not told:
                             say(f"no connection: {self.reason}; trying again")
                         told = True
