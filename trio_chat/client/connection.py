@@ -105,7 +105,8 @@ class Connection:
                     await self._read(welcome)
                     tasks.cancel_scope.cancel()
         finally:
-            await self.leave()  # noqa: ASYNC102  (shielded in there)
+            if self._ended is None or self._ended.resume or self._closing is not None:  # else there is nobody to tell
+                await self.leave()  # noqa: ASYNC102  (shielded in there)
             self._dialogue.end()
         if self._fault is not None:
             raise self._fault

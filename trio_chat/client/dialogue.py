@@ -96,7 +96,7 @@ class Dialogue:
         self.outbox.begin(welcome.features, welcome.limits)
         self.requests.begin(welcome.features)
         self._watch_due = self._watched is not None
-        if welcome.log != self.inbox.log:  # positions of another history
+        if self.inbox.log not in (None, welcome.log):  # positions of another history
             self._receipts.clear()
             self._read.clear()
         if not self.send_only:
@@ -189,7 +189,8 @@ class Dialogue:
 
     def mark_read(self, peer: str, seq: int) -> None:
         """To be sent as soon as possible, and again if the connection breaks: marks only ever rise."""
-        self._read = _higher(self._read, {peer: seq})
+        if seq > self._read_sent.get(peer, -1):
+            self._read = _higher(self._read, {peer: seq})
 
     def watch(self, users: tuple[str, ...]) -> None:
         """Whose presence to follow, on this connection and those after it."""

@@ -173,10 +173,12 @@ class Inbox:
         return self._advance()
 
     def _ahead(self, seq: int, message: Message | None) -> None:
-        if len(self._early) < _INTERVALS:
-            self._early.add(seq, seq)
-            if message is not None and self.buffered < self._limit:
-                self._early_entries[seq] = message
+        """Note what came ahead of its turn, if there is room. It comes again in its turn, unless it is acknowledged before (C5)."""
+        if len(self._early) >= _INTERVALS or (message is not None and self.buffered >= self._limit):
+            return
+        self._early.add(seq, seq)
+        if message is not None:
+            self._early_entries[seq] = message
 
     def _advance(self) -> list[Record]:
         while self._received + 1 in self._early:
@@ -202,11 +204,15 @@ class Inbox:
             held.message, held.history = message, self._history
         elif key in self._remembered:
             self._done.add(seq, seq)
-        elif self.buffered >= self._limit:
+        elif len(self._held) >= self._limit:
             return False
         else:
             self._held[key] = Held(message, self._history, key)
             self._queue.append(self._held[key])
+            if self.buffered > self._limit:  # what came ahead of its turn makes room: it comes again
+                last = max(self._early_entries)
+                del self._early_entries[last]
+                self._early.discard(last)
         return True
 
     # The program.

@@ -58,6 +58,7 @@ class Link:
         self._identified = dialogue.owner is None or dialogue.inbox.log is None
         self._abandoned = False
         self._fruitful = False
+        self._since = math.inf  # when the present connection was welcomed
         self.connections = 0
 
     def wake(self) -> None:
@@ -70,7 +71,7 @@ class Link:
         attempt = 0
         async with open_http(self._address, self._connect, self._ssl_context) as http:
             while True:
-                self._fruitful, began = False, anyio.current_time()
+                self._fruitful, self._since = False, math.inf
                 try:
                     ended = await self._attempt(http)
                 except ConnectionClosed as error:
@@ -79,7 +80,7 @@ class Link:
                     continue
                 if (closed := self._for_good(ended)) is not None:
                     return closed
-                if self._fruitful or anyio.current_time() - began >= self._timing.proven:
+                if self._fruitful or anyio.current_time() - self._since >= self._timing.proven:
                     attempt = 0
                 pause = self._pause(ended, attempt)
                 attempt += 1
@@ -149,6 +150,7 @@ class Link:
                 return connection.refused
             self._abandoned = abandoned
             patience.deadline = math.inf
+            self._since = anyio.current_time()
             self._identified = True
             self.connections += 1
             self._connection = connection

@@ -40,6 +40,15 @@ class Ranges:
         self._firsts[begin:end] = [first]
         self._lasts[begin:end] = [last]
 
+    def discard(self, number: int) -> None:
+        """Take one number out, if it is in."""
+        at = bisect_left(self._lasts, number)
+        if at < len(self._firsts) and self._firsts[at] <= number:
+            first, last = self._firsts[at], self._lasts[at]
+            rest = [(low, high) for low, high in ((first, number - 1), (number + 1, last)) if low <= high]
+            self._firsts[at : at + 1] = [low for low, _ in rest]
+            self._lasts[at : at + 1] = [high for _, high in rest]
+
     def forget(self, number: int) -> None:
         """Forget all up to `number`."""
         end = bisect_left(self._lasts, number + 1)
