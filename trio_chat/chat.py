@@ -16,6 +16,7 @@ from .committer import unix_ms
 from .core.batch import ConnectionId
 from .core.events import Connected, Drain, Revoked
 from .errors import CloseCode
+from .questions import Judge
 from .registry import Registry, SessionPort
 from .settings import Settings
 from .store.base import Store
@@ -47,8 +48,16 @@ class Chat(Voice):
     `draining` is set when no new connection is to be taken.
     """
 
-    def __init__(self, store: Store, settings: Settings, *, clock: Callable[[], int], memory_path: bool) -> None:
-        super().__init__(store, Registry(store, settings, clock, memory_path=memory_path), settings)
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        clock: Callable[[], int],
+        memory_path: bool,
+        judge: Judge | None = None,
+    ) -> None:
+        super().__init__(store, Registry(store, settings, clock, memory_path=memory_path, judge=judge), settings)
         self.admission = Admission(settings)
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0

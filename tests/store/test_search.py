@@ -215,8 +215,10 @@ async def test_a_mark_cannot_be_forged(path: Path, monkeypatch: pytest.MonkeyPat
     token_hex = secrets.token_hex
 
     def remembered(size: int) -> str:
-        marks.append(token_hex(size))
-        return marks[-1]
+        made = token_hex(size)
+        if size == 16:  # the store's own name is shorter
+            marks.append(made)
+        return made
 
     monkeypatch.setattr(secrets, "token_hex", remembered)
     async with SqliteStore(path) as store:
@@ -251,19 +253,19 @@ async def test_a_snippet_of_a_long_text_is_short(backend: Backend) -> None:
         (["short ", "match", ""], ("short ", "match", "")),
         (["", "m" * 500, ""], ("", "m" * AROUND)),
         (["x" * 500, "match", "y" * 500], ("x" * BEFORE, "match", "y" * (AROUND - BEFORE - 5))),
-        (["x" * 500, "match", ""], ("x" * BEFORE, "match", "")),
+        (["x" * 500, "match", ""], ("x" * BEFORE, "match")),
         (["x" * 500, "match", " ", "match", "y" * 500], ("x" * BEFORE, "match", " ", "match", "y" * (AROUND - BEFORE - 11))),
-        ([f"{'x' * 400} {'y' * 55}", "match", ""], ("y" * 55, "match", "")),
-        (["", "m" * 190, f"{' ' * 4}{'y' * 400}"], ("", "m" * 190, " " * 4)),
-        (["e\u0301" * 300, "match", ""], ("e\u0301" * (BEFORE // 2), "match", "")),
-        (["x" + "e\u0301" * 300, "match", ""], ("e\u0301" * (BEFORE // 2), "match", "")),
+        ([f"{'x' * 400} {'y' * 55}", "match", ""], ("y" * 55, "match")),
+        (["", "m" * 190, f"{' ' * 4}{'y' * 400}"], ("", "m" * 190, " " * 3)),
+        (["e\u0301" * 300, "match", ""], ("e\u0301" * (BEFORE // 2), "match")),
+        (["x" + "e\u0301" * 300, "match", ""], ("e\u0301" * (BEFORE // 2), "match")),
         (["", "match", "👩‍👩‍👧" * 100], ("", "match", "👩‍👩‍👧" * 39)),
         (["", "match", "👍🏽" * 200], ("", "match", "👍🏽" * 97)),
         (["", "match", "🇩🇪" * 200], ("", "match", "🇩🇪" * 97)),
-        (["🇩🇪" * 200, "match", ""], ("🇩🇪" * 30, "match", "")),
-        (["🇩🇪" * 200 + "x", "match", ""], ("🇩🇪" * 29 + "x", "match", "")),
+        (["🇩🇪" * 200, "match", ""], ("🇩🇪" * 30, "match")),
+        (["🇩🇪" * 200 + "x", "match", ""], ("🇩🇪" * 29 + "x", "match")),
         (["", "m", "\u0301" * 500], ("", "m", "\u0301" * (AROUND - 1))),
-        (["\u0301" * 500, "m", ""], ("", "m", "")),
+        (["\u0301" * 500, "m", ""], ("", "m")),
     ],
 )  # fmt: skip
 def test_where_a_text_is_cut(pieces: list[str], expected: tuple[str, ...]) -> None:
@@ -340,11 +342,12 @@ def test_how_many_pages_of_the_index_words_with_a_beginning_fill(path: Path) -> 
         assert pages("a") == 0
         for _ in range(4):  # a segment each
             rows = [(f"apple {'banana' if n % 10 == 0 else ''} cherry{n} zoo",) for n in range(20_000)]
+            database.execute("BEGIN")
             database.executemany("INSERT INTO search VALUES (?)", rows)
+            database.execute("COMMIT")
         (size,) = database.execute("SELECT sum(length(block)) FROM search_data").fetchone()
         total = size / 4050
         assert pages("") == pytest.approx(total, rel=0.15)
         assert 4 * 10 < pages("a") < pages("c") < total
         assert pages("apple") == pytest.approx(pages("zoo"), rel=0.3)
         assert 1 <= pages("b") < pages("a") / 5
-        assert pages("x") <= 8

@@ -41,7 +41,8 @@ NO_HITS: Final = SearchPage(hits=(), more=False, next=None)
 
 # How many pages of the index hold words from `start` to `end`. FTS5 keeps, for each of its segments, on which page which
 # word is the first (search_idx: the word after a '0', and twice the number of the page); the last page is that of the
-# highest number (search_data: 37 bits are the number and what it is of).
+# highest number (search_data: 37 bits are the number and what it is of). What begins on a page is only known of its first
+# word, so the count is too high just before a common word.
 PAGES = """
     WITH RECURSIVE segments (id) AS (
         SELECT min(segid) FROM search_idx
