@@ -149,10 +149,34 @@ def editable(session: nox.Session) -> None:
 @nox.session(python=OLDEST, venv_backend="uv", requires=["build"])
 def lowest(session: nox.Session) -> None:
     """The tests with the lowest version of every dependency that pyproject.toml allows."""
-    session.install("--resolution=lowest-direct", _wheel(session), *PYPROJECT["project"]["dependencies"])
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = [*PYPROJECT["project"]["dependencies"], *extras["jwt"]]
+    session.install("--resolution=lowest-direct", _wheel(session), *wanted)
     session.install(*_group("test"))
     session.run("uv", "pip", "list", external=True)
     _pytest(session)
+
+
+@nox.session(requires=["build"])
+def browser(session: nox.Session) -> None:
+    """What only a real browser can show: Debian's Chromium, which is installed if it is missing and this may be done."""
+    if shutil.which("chromium") is None:
+        if shutil.which("apt-get") is None or os.geteuid() != 0:
+            session.error("there is no chromium on this machine; as root of a Debian: apt-get install chromium")
+        session.run("apt-get", "update", "-q", external=True)
+        install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium"]
+        session.run(*install, external=True, env={"DEBIAN_FRONTEND": "noninteractive"})
+    session.install(_wheel(session), *_group("test"))
+    _pytest(session, "-m", "browser", default=["tests/browser"])
+
+
+@nox.session(requires=["build"])
+def bench(session: nox.Session) -> None:
+    """How fast a large store answers, in a short form; with arguments, as ``benchmarks/retrieval.py`` takes them."""
+    session.install(_wheel(session))
+    short = ("--messages", "100000", "--rounds", "30", "--pairs", "1", "--seconds", "3")
+    database = Path(session.create_tmp()) / "retrieval.db"
+    session.run("python", str(ROOT / "benchmarks" / "retrieval.py"), str(database), *(session.posargs or short))
 
 
 @nox.session(requires=["build"])
@@ -160,4 +184,11 @@ def proofs(session: nox.Session) -> None:
     """Property tests and state machines with many more examples, and the proofs on a real server at their full scale."""
     session.install(_wheel(session), *_group("test"))
     session.env["TRIO_CHAT_PROOF_SCALE"] = os.environ.get("TRIO_CHAT_PROOF_SCALE", "4")
-    _pytest(session, "-m", "hypothesis or proof", "--hypothesis-profile=proofs", "-o", "faulthandler_timeout=3600")
+    _pytest(
+        session,
+        "-m",
+        "(hypothesis or proof) and not browser",
+        "--hypothesis-profile=proofs",
+        "-o",
+        "faulthandler_timeout=3600",
+    )

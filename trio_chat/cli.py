@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 import trio
 
-from . import authenticators
+from . import access
 from .chat import open_chat
 from .configuration import Configuration, load
 from .errors import ConfigurationError
@@ -64,7 +64,7 @@ def main() -> None:
               help="The SQLite file; made if there is none.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=6662, show_default=True, help="0 picks a free one.")
-@click.option("--demo", is_flag=True, help="Believe whoever says who they are (?user=…&device=…); this machine only.")
+@access.options
 @click.option("--rate-limit", type=_Rate(), help="Sends a second per user, or off; 20 if nothing else is set.")
 @_config
 @click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
@@ -72,20 +72,21 @@ def serve(
     db: Path,
     host: str,
     port: int,
-    demo: bool,
     rate_limit: float | str | None,
     config: Path | None,
     check: bool,
+    allow_origin: tuple[str, ...],
+    trusted_proxy: tuple[str, ...],
+    **who: Any,
 ) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends it at once."""
-    if not demo:
-        raise Failure(
-            "there is no way to tell who connects: try it with --demo, or embed trio-chat with an authenticator of yours", 2
-        )
-    if not _is_loopback(host):
+    authenticate = _plainly(lambda: access.authenticator(**who), exit_code=2)
+    if who["demo"] and not _is_loopback(host):
         raise Failure(f"--demo lets anybody be anyone, so it listens on this machine only, not on {host}", 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run(_serve(db, host, port, _configured(config, send_rate=rate_limit).settings, check=check))
+    settings = _configured(config, send_rate=rate_limit).settings
+    options = {"authenticate": authenticate, "allowed_origins": allow_origin, "trusted_proxies": trusted_proxy}
+    run(_serve(db, host, port, settings, check=check, **options))
 
 
 @main.command()
@@ -102,7 +103,7 @@ def settings(config: Path | None) -> None:
         click.echo(f"there is no setting for {variable}", err=True)
 
 
-for _command in (send, listen, chat):
+for _command in (send, listen, chat, access.token):
     main.add_command(_command)
 
 
@@ -157,11 +158,11 @@ def _schema(folder: Path | None) -> Schema:
     return bundled() if folder is None else Schema(folder)
 
 
-def _plainly(work: Callable[[], _Result]) -> _Result:
+def _plainly(work: Callable[[], _Result], exit_code: int = 1) -> _Result:
     try:
         return work()
     except ConfigurationError as error:
-        raise Failure(str(error), 1) from None
+        raise Failure(str(error), exit_code) from None
 
 
 def _configured(file: Path | None, **options: Any) -> Configuration:
@@ -176,12 +177,12 @@ _SWITCH_SECONDS: Final = 0.0005
 makes every call of SQLite's that gives the interpreter up wait so long to get it back, and all messages with it."""
 
 
-async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool) -> None:
+async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool, **options: Any) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         store = SqliteStore(db, settings, check=check)
         async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
-            listening = partial(serve_tcp, chat, port, host=host, authenticate=authenticators.demo)
+            listening = partial(serve_tcp, chat, port, host=host, **options)
             try:
                 listeners = await nursery.start(listening)
             except OSError as error:
