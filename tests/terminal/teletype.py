@@ -43,7 +43,7 @@ class Teletype:
 
     async def until(self, seen: Callable[[], object], what: str = "") -> None:
         """Wait until something is seen."""
-        with trio.move_on_after(PATIENCE) as patience:
+        with trio.move_on_after(PATIENCE) as patience:  # noqa: ASYNC912
             while not seen():
                 await self._changed.wait()
         shown = "\n".join(self.rows)

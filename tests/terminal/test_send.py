@@ -11,7 +11,7 @@ import trio
 from trio_chat.core.batch import Batch, Results
 from trio_chat.store.memory import MemoryStore
 
-from ..processes import command, done, one_sentence, server
+from ..processes import PATIENCE, command, done, one_sentence, server
 from ..support import HeldStore
 from .servers import bearer, on_a_port
 
@@ -23,14 +23,15 @@ def nowhere() -> str:
 
 
 class Drafting(HeldStore):
-    """Says when it was given a message to commit."""
+    """Holds the commit of the first message, and says so."""
 
     def __init__(self) -> None:
         super().__init__()
         self.drafted = trio.Event()
 
     async def append(self, batch: Batch, now: int) -> Results:
-        if batch.drafts:
+        if batch.drafts and not self.drafted.is_set():
+            self.hold()
             self.drafted.set()
         return await super().append(batch, now)
 
@@ -62,8 +63,8 @@ async def test_killed_before_it_returned_the_message_still_arrives_once(tmp_path
     store, state = Drafting(), tmp_path / "state.db"
     async with on_a_port(store) as url:
         async with command("send", "--as", "alice", "--to", "bob", "--url", url, "--state", state, "survivor") as sending:
-            store.hold()
-            await store.drafted.wait()
+            with trio.fail_after(PATIENCE):
+                await store.drafted.wait()
             sending.signal(signal.SIGKILL)
             await sending.process.wait()
         store.release()

@@ -39,7 +39,7 @@ class Person:
         return [self.conversation.state(item) for item in self.conversation.items if isinstance(item, Line) and item.mine]
 
     async def until(self, seen: Callable[[], bool]) -> None:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(PATIENCE):  # noqa: ASYNC912
             while not seen():
                 await self._changed.wait()
 
