@@ -28,6 +28,7 @@ from .settings import Settings
 from .store import migration
 from .store.schema import Schema, bundled
 from .store.sqlite import SqliteStore
+from .transport.pages import demo_pages
 
 __all__ = ["main"]
 
@@ -280,7 +281,7 @@ async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: b
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         store = SqliteStore(db, settings, check=check)
         async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
-            listening = partial(serve_tcp, chat, port, host=host, authenticate=authenticators.demo)
+            listening = partial(serve_tcp, chat, port, host=host, authenticate=authenticators.demo, pages=demo_pages())
             try:
                 listeners = await nursery.start(listening)
             except OSError as error:
