@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 PROOFS = Path(__file__).parent / "proofs"
+BROWSER = Path(__file__).parent / "browser"
 
 # "dev" looks a little further every time. "ci" tries the same examples every time, so that a red build is about the change.
 # "proofs" is for `nox -s proofs`: it looks as far as minutes allow. No deadlines: on a virtual clock or a busy machine they
@@ -38,10 +39,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.en
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark coroutine tests ``trio`` unless they carry ``anyio``, and what lies in ``tests/proofs`` as ``proof``."""
+    """Mark coroutine tests ``trio`` unless they carry ``anyio``, and what lies in ``tests/proofs`` or ``tests/browser``."""
     for item in items:
         if PROOFS in item.path.parents:  # minutes on a real server, and latencies that a busy machine spoils
             item.add_marker(pytest.mark.proof)
+        if BROWSER in item.path.parents:
+            item.add_marker(pytest.mark.browser)
         if not isinstance(item, pytest.Function) or item.get_closest_marker("anyio") or item.get_closest_marker("trio"):
             continue
         test = item.obj

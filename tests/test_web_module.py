@@ -50,7 +50,9 @@ def test_its_own_tests_pass(folder: Path) -> None:
     with as_file(files("trio_chat") / "web") as web:
         command = ["node", "--test", *sorted(str(file) for file in folder.glob("*.test.mjs"))]
         environment = {**os.environ, "TRIO_CHAT_WEB": str(web), "NO_COLOR": "1"}
-        tests = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        tests = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
     assert tests.returncode == 0, tests.stdout + tests.stderr
     assert "skipped 0" in tests.stdout, tests.stdout
 

@@ -110,6 +110,8 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=6662, show_default=True, help="0 picks a free one.")
 @click.option("--demo", is_flag=True, help="Believe whoever says who they are (?user=…&device=…); this machine only.")
+@click.option("--trusted-proxy", multiple=True, metavar="ADDRESS",
+              help="A proxy in front, or its network, whose X-Forwarded-For and -Proto are believed.")  # fmt: skip
 @click.option("--rate-limit", type=_Rate(), help="Sends a second per user, or off; 20 if nothing else is set.")
 @_config
 @click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
@@ -118,6 +120,7 @@ def serve(
     host: str,
     port: int,
     demo: bool,
+    trusted_proxy: tuple[str, ...],
     rate_limit: float | str | None,
     config: Path | None,
     check: bool,
@@ -130,7 +133,8 @@ def serve(
     if not _is_loopback(host):
         raise _Failure(f"--demo lets anybody be anyone, so it listens on this machine only, not on {host}", 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    _run(_serve(db, host, port, _configured(config, send_rate=rate_limit).settings, check=check))
+    configured = _configured(config, send_rate=rate_limit).settings
+    _run(_serve(db, host, port, configured, check=check, trusted_proxies=trusted_proxy))
 
 
 @main.command()
@@ -276,12 +280,15 @@ _SWITCH_SECONDS: Final = 0.0005
 makes every call of SQLite's that gives the interpreter up wait so long to get it back, and all messages with it."""
 
 
-async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool) -> None:
+async def _serve(
+    db: Path, host: str, port: int, settings: Settings, *, check: bool, trusted_proxies: tuple[str, ...]
+) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         store = SqliteStore(db, settings, check=check)
         async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
-            listening = partial(serve_tcp, chat, port, host=host, authenticate=authenticators.demo, pages=demo_pages())
+            who: dict[str, Any] = {"authenticate": authenticators.demo, "pages": demo_pages()}
+            listening = partial(serve_tcp, chat, port, host=host, trusted_proxies=trusted_proxies, **who)
             try:
                 listeners = await nursery.start(listening)
             except OSError as error:

@@ -349,7 +349,6 @@ test("read marks and whom to watch outlive the connection; typing does not, and 
   const w = world(t);
   const chat = await start(w);
   chat.watch(["bob"]);
-  chat.watch(["bob"]);
   chat.typing("bob", false);
   chat.typing("bob", true);
   chat.typing("bob", true);

@@ -101,6 +101,11 @@ class Page {
     the("menu").addEventListener("focusout", ({ relatedTarget }) => the("menu").contains(relatedTarget) || (the("menu").open = false));
     the("menu").addEventListener("keydown", ({ key }) => key === "Escape" && (the("menu").open = false));
     the("search").addEventListener("input", () => this.#search());
+    the("results").addEventListener("click", (event) => {
+      if (!event.target.closest("a")) return;
+      the("search").value = "";
+      this.#search();
+    });
     setInterval(() => this.draw(), 30_000); // "5 minutes ago"
   }
 
@@ -216,10 +221,27 @@ class Page {
       drawSidebar(this);
       this.view.draw(how);
       this.#drawBanner();
-      this.chat.watch([...new Set([...(this.peer ? [this.peer] : []), ...this.conversations.list().map(({ peer }) => peer)])].slice(0, WATCHED));
+      this.#watch();
     };
     const soon = requestAnimationFrame(draw);
     const later = setTimeout(draw, 200); // frames do not come while the tab is hidden
+  }
+
+  #watched = "";
+  #watchedAt = -Infinity;
+  /** Presence is told of those whom one has exchanged messages with. So whoever it is not told of is asked for again when they
+   * write, or are written to, but not for every message. */
+  #watch() {
+    const rows = this.conversations.list().slice(0, WATCHED - 1);
+    const here = this.peer && !rows.some(({ peer }) => peer === this.peer) ? [this.peer] : [];
+    const unknown = rows.filter(({ presence }) => !presence?.online && !presence?.last_seen).map(({ peer, last }) => `${peer} ${last.seq}`);
+    const watched = [...here, ...rows.map(({ peer }) => peer).sort()];
+    const state = [...watched, ...unknown.sort()].join("\0");
+    if (state === this.#watched || performance.now() - this.#watchedAt < 1000) return;
+    this.#watched = state;
+    this.#watchedAt = performance.now();
+    this.chat.watch(watched);
+    setTimeout(() => this.draw(), 1100); // what has changed meanwhile
   }
 
   #end = null; // why there is no connection

@@ -1,6 +1,6 @@
 // The list of conversations, and what is found in place of it.
 
-import { aside, avatar, icon, make, name, the, tick, whenOf } from "./dom.js";
+import { aside, avatar, make, name, the, tick, whenOf } from "./dom.js";
 
 const DELETED = "Message deleted";
 
@@ -92,7 +92,7 @@ export function drawResults(page, hits) {
 /** Who the user is. */
 export function drawMe(page) {
   const { user } = page;
-  const leave = make("a", { class: "tool", href: "#", "aria-label": "Be somebody else", title: "Be somebody else" }, icon("i-close"));
+  const leave = make("a", { href: "#", title: "Be somebody else" }, "Switch");
   const who = make("div", { class: "who" }, make("strong", {}, name(user)), make("p", {}, "that is you"));
   the("me").replaceChildren(avatar(user), who, leave);
 }

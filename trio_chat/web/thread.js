@@ -219,6 +219,7 @@ export class ThreadView {
     const had = this.#holder === element;
     const failed = shown === "refused" || shown === "unknown";
     const text = message.pending?.type === "delete" ? null : (message.pending?.text ?? message.text);
+    const said = `${message.editedAt && !message.deleted ? "edited " : ""}${timeOf(message.at)}`;
     const classes = ["message", message.own && "own", joined && "joined", failed ? "failed" : shown === "sending" && "sending"];
     const jumbo = text !== null && text.length < 40 && JUMBO.test(text) && [...new Intl.Segmenter().segment(text)].length <= 3;
     element.className = [...classes, jumbo && "jumbo"].filter(Boolean).join(" ");
@@ -227,12 +228,16 @@ export class ThreadView {
       ...(message.replyTo ? [this.#quote(answered)] : []),
       make(
         "div",
-        { class: "meta" },
-        message.editedAt && !message.deleted ? "edited" : "",
-        make("time", { dateTime: new Date(message.at).toISOString() }, timeOf(message.at)),
-        ...(message.own ? [tick(shown)] : []),
+        { class: "body", dir: "auto" },
+        // The end of the text keeps room for what stands there: a copy of it that is not to be seen.
+        make("span", { class: `text${text === null ? " gone" : ""}`, "data-meta": said }, text ?? "Message deleted"),
+        make(
+          "span",
+          { class: "meta", dir: "ltr" },
+          make("time", { dateTime: new Date(message.at).toISOString() }, said),
+          ...(message.own ? [tick(shown)] : []),
+        ),
       ),
-      make("div", { class: `text${text === null ? " gone" : ""}`, dir: "auto" }, text ?? "Message deleted"),
       ...(failed ? [make("p", { class: "why" }, `${shown === "refused" ? "Not sent" : "Perhaps not sent"}: ${message.why.message}`)] : []),
     );
     this.#drawn.set(message.key, { element, state, message });

@@ -289,9 +289,13 @@ export class Chat {
     this.#link.send({ type: "typing", to, typing });
   }
 
-  /** Whose presence to follow, in place of the earlier list; 200 at most. @param {string[]} users */
+  /**
+   * Whose presence to follow, in place of the earlier list; 200 at most. The server tells it of those with whom the user has
+   * exchanged messages, so ask again when that has come to pass.
+   *
+   * @param {string[]} users
+   */
   watch(users) {
-    if (users.join("\0") === this.#watched?.join("\0")) return;
     this.#watched = [...users];
     this.#link.send({ type: "watch", ref: uuid(), users });
   }
