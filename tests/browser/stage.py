@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -20,16 +20,20 @@ SETTINGS: Final = "ping_interval = 2.0\nping_timeout = 2.0\nretry_spread = 1.0\n
 """So that what takes a minute in the world takes seconds here."""
 
 
-class Server:
+class Server(AbstractContextManager["Server"]):
     """``trio-chat serve --demo`` in a process of its own, on a port that it keeps when it is started again."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = (), settings: str = SETTINGS) -> None:
         self.port = 0
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[str] | None = None
-        (folder / "settings.toml").write_text(SETTINGS, encoding="utf-8")
+        (folder / "settings.toml").write_text(settings, encoding="utf-8")
         self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        assert "Traceback" not in self.log, self.log
 
     @property
     def url(self) -> str:
@@ -110,9 +114,13 @@ class Person:
         return self.page.locator("#banner")
 
     def says(self, *texts: str) -> None:
+        touch = self.page.evaluate("matchMedia('(pointer: coarse)').matches")
         for text in texts:
             self.page.fill("#text", text)
-            self.page.press("#text", "Enter")
+            if touch:  # there, Enter begins a new line
+                self.page.get_by_role("button", name="Send").click()
+            else:
+                self.page.press("#text", "Enter")
 
     def sees(self, *texts: str) -> None:
         """Exactly these are shown, in this order."""
@@ -153,7 +161,8 @@ class Crowd:
     def leave(self) -> None:
         for context in self._contexts:
             context.close()
-        assert [fault for person in self._people for fault in person.faults] == []
+        faults = [fault for person in self._people for fault in person.faults]
+        assert not faults, faults
 
 
 @contextmanager

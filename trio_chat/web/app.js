@@ -255,7 +255,8 @@ class Page {
     let button = "Try now";
     if (this.#end && this.chat.state !== "stopped") {
       const messages = waiting === 1 ? "1 message is" : `${waiting} messages are`;
-      text = `You are offline. ${waiting ? `${messages} kept here, and will be sent` : "What you write is kept, and will be sent"} when the connection is back.`;
+      const where = status === 426 ? "The server is there, but WebSockets do not get through to it." : "You are offline.";
+      text = `${where} ${waiting ? `${messages} kept here, and will be sent` : "What you write is kept, and will be sent"} when the connection is back.`;
     } else if (this.#end) {
       text = `The server has ended the connection (${status ?? code}).`;
       if (status === 401 || status === 403 || code === 4401) text = "The server does not let you in.";

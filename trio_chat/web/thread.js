@@ -204,7 +204,8 @@ export class ThreadView {
       if (messages.children[middle].getBoundingClientRect().bottom < top) low = middle + 1;
       else high = middle;
     }
-    return messages.children[low] ?? null;
+    const first = messages.children[low];
+    return first?.matches(".day") ? first.nextElementSibling : (first ?? null); // a day moves to what is loaded before it
   }
 
   #element(message, joined) {
@@ -248,7 +249,7 @@ export class ThreadView {
   #quote(answered) {
     if (!answered) return make("div", { class: "quote" }, make("p", {}, "An earlier message"));
     const who = answered.own ? "You" : this.#thread.peer;
-    const quote = make("button", { class: "quote", type: "button", "aria-label": `In answer to ${who}; go there` });
+    const quote = make("button", { class: "quote", type: "button", title: "Go there" }, aside("In answer to "));
     quote.append(make("strong", {}, name(who)), make("p", { dir: "auto" }, (answered.text ?? "Message deleted").slice(0, 200)));
     quote.addEventListener("click", () => answered.seq && this.#jump(answered.seq));
     return quote;
