@@ -94,8 +94,10 @@ def test_it_is_light_and_quick(reader: Callable[..., Person], figures: Callable[
         alice = reader()
         page = alice.page
         page.add_init_script(
-            "new MutationObserver((_, observer) => { if (document.querySelector('#messages .message')) {"
-            " window.first = performance.now(); observer.disconnect(); } }).observe(document, { childList: true, subtree: true });"
+            "new MutationObserver((_, observer) => {"
+            " if (!document.querySelector('#messages .message')) return;"
+            " window.first = performance.now(); observer.disconnect();"
+            "}).observe(document, { childList: true, subtree: true });"
         )
         page.goto("about:blank")
         page.goto(f"{alice.address}&with=bob")

@@ -55,7 +55,7 @@ class Page {
       const before = conversations.get(entry.from === this.user ? entry.to : entry.from).last;
       const row = conversations.message(entry);
       if (entry.from !== this.user && row.last !== before) this.#announce(entry);
-      if (row.peer === this.peer) this.view.came(entry.from === this.user);
+      if (row.peer === this.peer) this.view.came(entry);
       changed(entry);
       this.read();
     });

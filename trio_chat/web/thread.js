@@ -131,9 +131,10 @@ export class ThreadView {
     if (this.atBottom) this.#page.read();
   }
 
-  /** One has come, or an own one was written. */
-  came(own) {
-    if (!own && !this.atBottom) this.#missed += 1;
+  /** An entry has come, and is not shown yet. */
+  came({ from, seq }) {
+    const { loaded, newest, user } = this.#thread;
+    if (from !== user && loaded && seq > newest && !this.atBottom) this.#missed += 1;
   }
 
   #stuck = true; // at the bottom, and to stay there whatever grows
@@ -144,7 +145,7 @@ export class ThreadView {
   /** Brings the page in line with what is known; what the user is looking at stays where it is. */
   draw({ bottom = false } = {}) {
     const thread = this.#thread;
-    if (!thread) return;
+    if (thread === null || thread.peer !== this.#page.peer) return; // on a phone, the list is there instead
     const { scroller, messages } = this.#parts();
     const stick = bottom || (this.atBottom && !thread.newer);
     const anchor = stick ? null : this.#firstVisible();
