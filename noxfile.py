@@ -155,6 +155,43 @@ def lowest(session: nox.Session) -> None:
     _pytest(session)
 
 
+_BROWSERS_NEED = {"chromium": "chromium", "nginx": "nginx-light", "node": "nodejs", "npm": "npm"}
+"""Programs and Debian's packages. Playwright's own browsers are not asked for."""
+_FONTS = ("fonts-inter", "fonts-noto-color-emoji")
+"""Without them there is one font for everything, and no emoji."""
+
+
+def _debian(session: nox.Session) -> None:
+    """Install what the tests in a browser need and Debian has."""
+    path = os.environ["PATH"] + ":/usr/sbin"
+    packages = [package for program, package in _BROWSERS_NEED.items() if shutil.which(program, path=path) is None]
+    for font in _FONTS:
+        asked = ["dpkg-query", "--show", "--showformat=${Status}", font]
+        known = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
+        packages += [] if "ok installed" in known.stdout else [font]
+    if packages:
+        session.run("apt-get", "update", "-q", external=True, silent=True)
+        session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages, external=True,
+                    env={"DEBIAN_FRONTEND": "noninteractive"}, silent=True)  # fmt: skip
+
+
+@nox.session(python=HERE, requires=["build"])
+def browser(session: nox.Session) -> None:
+    """The page in Debian's Chromium, and behind the real nginx."""
+    _debian(session)
+    session.install(_wheel(session), *_group("browser"))
+    _pytest(session, "-m", "browser", default=["tests/browser"])
+
+
+@nox.session(python=HERE)
+def screenshots(session: nox.Session) -> None:
+    """Take the pictures of the page that the README and the documentation show, anew."""
+    _debian(session)
+    session.install("-e", ".", *_group("browser"))
+    session.env["TRIO_CHAT_SCREENSHOTS"] = str(ROOT / "docs" / "screenshots")
+    _pytest(session, "-m", "browser", default=["tests/browser/test_screenshots.py"])
+
+
 @nox.session(requires=["build"])
 def proofs(session: nox.Session) -> None:
     """Property tests and state machines with many more examples, and the proofs on a real server at their full scale."""

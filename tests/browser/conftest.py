@@ -30,7 +30,7 @@ ARGUMENTS = (
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
     assert shutil.which(CHROMIUM), f"there is no {CHROMIUM}; `nox -s browser` installs it"
-    expect.set_options(timeout=15_000)
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield browser

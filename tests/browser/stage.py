@@ -148,7 +148,7 @@ class Crowd:
     def profile(self, **options: Any) -> BrowserContext:
         options = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", "ignore_https_errors": True} | options
         context = self._browser.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         self._contexts.append(context)
         return context
 

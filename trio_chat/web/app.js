@@ -125,7 +125,7 @@ class Page {
   async #list() {
     try {
       const { conversations } = await this.chat.conversations({ limit: WATCHED });
-      this.conversations.add(conversations);
+      if (this.conversations.add(conversations)) setTimeout(() => this.#list(), 500);
       this.listed = true;
       this.read();
       this.draw();

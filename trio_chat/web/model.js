@@ -170,14 +170,17 @@ export class Conversations {
     for (const row of this.all.values()) Object.assign(row, { last: null, unread: 0, delivered: 0, read: 0, ownRead: 0 });
   }
 
-  /** As the server lists them. What has come since then is newer than the list. */
+  /** As the server lists them. What has come since then is newer than the list; then it is true, and how many are unread a guess. */
   add(conversations) {
+    let late = false;
     for (const { peer, last, unread, delivered, read, own_read } of conversations) {
       const row = this.get(peer);
       if (last && (row.last === null || (row.last.seq ?? Infinity) <= last.seq)) Object.assign(row, { last, unread });
+      else if (last) late = true;
       this.receipt({ peer, delivered, read });
       row.ownRead = Math.max(row.ownRead, own_read);
     }
+    return late;
   }
 
   message(entry) {
