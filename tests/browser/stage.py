@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, expect
 from websockets.sync.client import connect
 
 SETTINGS: Final = "ping_interval = 2.0\nping_timeout = 2.0\nretry_spread = 1.0\n"
@@ -92,9 +92,14 @@ class Person:
         self.faults: list[str] = []
         page.on("pageerror", lambda error: self.faults.append(str(error.stack)))
         page.on("console", self._console)
+        page.on("dialog", self._dialog)
         self.address = f"{server_url}#{urlencode({'user': user} | ({'with': peer} if peer else {}))}"
         page.goto(self.address)
         expect(page.locator("#me")).to_contain_text(user)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.faults.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _console(self, message: ConsoleMessage) -> None:
         # A server that is not there is what some of the tests are about.
@@ -146,8 +151,8 @@ class Crowd:
         self._people: list[Person] = []
 
     def profile(self, **options: Any) -> BrowserContext:
-        options = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", "ignore_https_errors": True} | options
-        context = self._browser.new_context(**options)
+        usual: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", "ignore_https_errors": True}
+        context = self._browser.new_context(**usual | options)
         context.set_default_timeout(30_000)
         self._contexts.append(context)
         return context

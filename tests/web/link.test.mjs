@@ -219,6 +219,18 @@ test("another server than ours is not talked to", async (t) => {
   assert.equal(w.socket.closedWith, 1000);
 });
 
+test("a token that cannot be sent is said to be none, and not tried for ever", async (t) => {
+  const w = world(t);
+  globalThis.WebSocket = class {
+    constructor(_, protocols) {
+      throw new SyntaxError(`${protocols[1]} is no subprotocol`);
+    }
+  };
+  const chat = await start({ token: "a b" });
+  await w.clock.pass(600);
+  assert.equal(chat.state, "stopped");
+});
+
 test("whoever is taken for somebody else leaves, and uses no position there", async (t) => {
   const w = world(t);
   const chat = await start();

@@ -25,6 +25,7 @@ class Page {
     this.conversations = new Conversations(user);
     this.threads = new Map();
     this.blocked = new Set();
+    this.gap = false; // whether the server has told of messages that it no longer holds
     this.listed = false; // whether the server has said which conversations there are
     this.chat = null;
     this.view = null;
@@ -93,6 +94,7 @@ class Page {
       conversations.get(user).presence = presence;
       this.draw();
     });
+    chat.on("gap", () => this.draw((this.gap = true)));
     chat.on("state", (event) => this.#drawBanner(event));
     addEventListener("hashchange", () => this.go());
     for (const type of ["focus", "visibilitychange"]) addEventListener(type, () => this.read(), true);
@@ -115,8 +117,8 @@ class Page {
       this.conversations.clear();
       for (const thread of this.threads.values()) thread.clear();
       for (const draft of this.chat.outbox) this.conversations.pending(draft, Date.now());
-      if (this.peer) this.view.load();
     }
+    if (this.threads.get(this.peer)?.loaded === false) this.view.load();
     this.draw();
     this.chat.blocks().then((users) => this.draw((this.blocked = new Set(users))), ignore);
     await this.#list();
@@ -256,7 +258,8 @@ class Page {
     if (this.#end && this.chat.state !== "stopped") {
       const messages = waiting === 1 ? "1 message is" : `${waiting} messages are`;
       const where = status === 426 ? "The server is there, but WebSockets do not get through to it." : "You are offline.";
-      text = `${where} ${waiting ? `${messages} kept here, and will be sent` : "What you write is kept, and will be sent"} when the connection is back.`;
+      const kept = `kept${this.chat.durable ? "" : " while this tab is open"}`;
+      text = `${where} ${waiting ? `${messages} ${kept} here` : `What you write is ${kept}`}, and will be sent when the connection is back.`;
     } else if (this.#end) {
       text = `The server has ended the connection (${status ?? code}).`;
       if (status === 401 || status === 403 || code === 4401) text = "The server does not let you in.";

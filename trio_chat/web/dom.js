@@ -3,6 +3,11 @@
 /** The element with this id. */
 export const the = (id) => document.getElementById(id);
 
+/** Changes a text if it changes: else it would be read out again. */
+export function say(id, text) {
+  if (the(id).textContent !== text) the(id).textContent = text;
+}
+
 /** An element of `kind` with properties and children; `class`, `role` and what has a hyphen are attributes. */
 export function make(kind, properties = {}, ...children) {
   const element = document.createElement(kind);

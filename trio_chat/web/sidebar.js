@@ -21,7 +21,7 @@ export function drawSidebar(page) {
   the("conversations").hidden = found;
   the("results").hidden = !found;
   the("nobody").hidden = found || list.length > 0 || !page.listed;
-  the("conversations").replaceChildren(...list.map((row) => make("li", {}, conversation(page, row, row.peer === peer))));
+  update(the("conversations"), list.map((row) => make("li", {}, conversation(page, row, row.peer === peer))));
   if (!the("nobody").hidden && !the("nobody").hasChildNodes()) {
     const other = user === "bob" ? "alice" : "bob";
     const link = make("a", { href: address(other, user), target: "_blank", rel: "noopener" }, `open this page as ${other}`);
@@ -32,6 +32,16 @@ export function drawSidebar(page) {
   }
   const { unread } = conversations;
   document.title = `${unread ? `(${unread}) ` : ""}${user} · trio-chat`;
+}
+
+/** Puts these rows into a list; those that are there already stay, with the focus that they may have. */
+function update(list, rows) {
+  const old = [...list.children];
+  const kept = rows.map((row) => old.find((other) => other.isEqualNode(row)) ?? row);
+  if (kept.length === old.length && kept.every((row, k) => row === old[k])) return;
+  const focused = list.contains(document.activeElement) ? document.activeElement.hash : null;
+  list.replaceChildren(...kept);
+  if (focused) [...list.querySelectorAll("a")].find(({ hash }) => hash === focused)?.focus({ preventScroll: true });
 }
 
 function conversation(page, row, current) {
@@ -86,7 +96,7 @@ export function drawResults(page, hits) {
     );
     rows.push(make("li", {}, make("a", { href: address(page.user, peer, message.seq) }, face(peer), body)));
   }
-  the("results").replaceChildren(...rows);
+  update(the("results"), rows);
 }
 
 /** Who the user is. */

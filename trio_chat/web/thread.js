@@ -1,6 +1,6 @@
 // The messages of one conversation: drawn, scrolled, and loaded as one scrolls.
 
-import { aside, avatar, dayOf, icon, lastSeen, make, name, the, tick, timeOf } from "./dom.js";
+import { aside, avatar, dayOf, icon, lastSeen, make, name, say, the, tick, timeOf } from "./dom.js";
 import { address, face } from "./sidebar.js";
 
 const PAGE = 60;
@@ -102,12 +102,13 @@ export class ThreadView {
       then(page);
       thread.add(page.messages);
     } catch (error) {
-      if (error.code !== "stopped") throw error;
+      if (error.code === undefined) throw error;
     } finally {
       thread.end();
       if (this.#loading === thread) this.#loading = false;
     }
     if (thread === this.#thread) {
+      if (!thread.loaded && this.#page.chat.state === "open") return this.load(); // it was cleared meanwhile
       this.draw(how);
       this.#scrolled();
     }
@@ -192,8 +193,9 @@ export class ThreadView {
     const { loaded, older, messages } = this.#thread;
     const waiting = this.#loading === this.#thread;
     const offline = this.#page.chat.state !== "open";
-    const beginning = messages.length ? "This is where it begins." : "Nothing here yet. Say hello!";
-    the("past").textContent = waiting || !loaded ? (offline ? "What was said before comes with the connection." : "Loading…") : older ? "" : beginning;
+    const loading = offline ? "What was said before comes with the connection." : "Loading…";
+    const begins = this.#page.gap ? "What was said before is no longer kept." : "This is where it begins.";
+    say("past", waiting || !loaded ? loading : older ? "" : messages.length ? begins : "Nothing here yet. Say hello!");
   }
 
   #firstVisible() {
@@ -306,11 +308,11 @@ export class ThreadView {
   drawPeer() {
     const { user, peer, conversations, blocked } = this.#page;
     const { presence, typing } = conversations.get(peer);
-    the("peer").textContent = peer;
+    say("peer", peer);
     the("face").replaceChildren(peer === user ? avatar(peer) : face(peer, presence));
     the("messages").setAttribute("aria-label", `Messages with ${peer}`);
     const line = typing ? "typing…" : presence?.online ? "online" : presence?.last_seen ? lastSeen(presence.last_seen) : "";
-    the("presence").textContent = peer === user ? "notes to yourself" : line;
+    say("presence", peer === user ? "notes to yourself" : line);
     the("presence").className = typing ? "typing" : "";
     const isBlocked = blocked.has(peer);
     the("block").textContent = isBlocked ? `Unblock ${peer}` : `Block ${peer}`;

@@ -102,7 +102,13 @@ export class Link {
       return;
     }
     if (attempt !== this.#attempt) return;
-    const socket = new WebSocket(target.url, [SUBPROTOCOL, ...target.protocols]);
+    let socket;
+    try {
+      socket = new WebSocket(target.url, [SUBPROTOCOL, ...target.protocols]);
+    } catch (error) {
+      this.#stop({ code: 1006, reason: String(error) }); // an address or a token that cannot be one
+      return;
+    }
     let opened = false;
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#lost(), PATIENCE);

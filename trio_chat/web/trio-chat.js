@@ -237,7 +237,7 @@ export class Chat {
 
   /** Leaves. What is in the outbox stays there; wait for `empty` before, to have all answers. */
   close() {
-    this.#work(); // an ack may be due
+    this.#work(); // what was written in this very turn
     this.#off();
     this.#link.close();
     this.#storage.close();
