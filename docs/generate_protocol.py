@@ -1,7 +1,7 @@
 # ruff: noqa: INP001  (docs are no package)
 """Writes what can be derived from the code into ``docs/protocol.md`` and ``docs/protocol/``.
 
-Run it after a change of ``wire.py``, ``errors.py`` or a limit::
+Run it after a change of ``frames.py``, ``errors.py`` or a limit::
 
     python docs/generate_protocol.py
 
@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -35,11 +35,19 @@ TEXT: Final = DOCS / "protocol.md"
 SCHEMA: Final = DOCS / "protocol" / "frames.schema.json"
 ASYNCAPI: Final = DOCS / "protocol" / "asyncapi.json"
 
-_GENERATED: Final = f"Generated from trio_chat/wire.py by `{COMMAND}`; do not edit."
+_GENERATED: Final = f"Generated from trio_chat/frames.py by `{COMMAND}`; do not edit."
 
-CLIENT: Final = ("Send", "Ack", "Typing", "Ping")
-SERVER: Final = ("Welcome", "Messages", "Stored", "TypingFrom", "Gap", "Error", "Pong")
-ITEMS: Final = ("Message", "StoredItem")
+CLIENT: Final = tuple(frame.__name__ for frame in get_args(wire.ClientFrame))
+SERVER: Final = tuple(frame.__name__ for frame in get_args(wire.ServerFrame))
+ITEMS: Final = ("Message", "StoredItem", "SearchHit", "Conversation", "Device")
+
+_ID: Final = "The id of this entry, chosen by the client: a UUID."
+_TO: Final = "The other user of the conversation, to whom `target` was sent."
+_TARGET: Final = "The id of the message of this user's that is meant."
+_REF: Final = "Names this request; its answer has the same."
+_ANSWERS_REF: Final = "The `ref` of the request."
+_BEFORE: Final = "Only what lies below this position: the `next` of the page before."
+_MORE: Final = "Whether there is more in this direction."
 
 # Name in the schema: what it is, and what each field means.
 FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
@@ -49,16 +57,97 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "id": "The message's id, chosen by the client: a UUID.",
             "to": "The recipient, a user.",
             "text": "The message. At most `limits.text_bytes` bytes of UTF-8; no NUL character.",
+            "reply_to": (
+                "The id of the message of this conversation that this one answers: the recipient's of that id, or "
+                "else one's own."
+            ),
         },
+    ),
+    "Edit": (
+        "Replace the text of a message of one's own. Answered as `send`.",
+        {
+            "id": _ID,
+            "to": _TO,
+            "target": _TARGET,
+            "text": "The new text. At most `limits.text_bytes` bytes of UTF-8; no NUL character.",
+        },
+    ),
+    "Delete": (
+        "Delete the text of a message of one's own, and of its edits, for everybody. Answered as `send`.",
+        {"id": _ID, "to": _TO, "target": _TARGET},
     ),
     "Ack": (
         "This device holds every entry up to `seq` safely. Cumulative. Not answered unless it is refused.",
         {"seq": "A position in the user's log."},
     ),
+    "Read": (
+        "The user has read a peer's messages up to `seq`. Not answered unless it is refused.",
+        {"peer": "Whose messages, a user.", "seq": "A position in the log of the user who reads."},
+    ),
     "Typing": (
         "The user is writing to somebody, or stopped. Ephemeral. Not answered.",
         {"to": "Who is to see it, a user.", "typing": "Whether the user is writing."},
     ),
+    "Watch": (
+        (
+            "Whose presence to follow on this connection, in place of whom it followed before. Answered by a "
+            "`presence` for each."
+        ),
+        {
+            "ref": "Names this request: an `error` has the same, a `presence` has none.",
+            "users": "At most 200; none ends it.",
+        },
+    ),
+    "History": (
+        "Retrieve chosen messages of the user's log, as they are now. Answered by `history`.",
+        {
+            "ref": _REF,
+            "peer": "Only the conversation with this user.",
+            "before": "Only what lies below this position.",
+            "after": "Only what lies above this position.",
+            "around": "This position, and up to `limit` messages on each side of it.",
+            "since": "Only what was sent at this time or later, in Unix milliseconds.",
+            "until": "Only what was sent before this time, in Unix milliseconds.",
+            "ids": "Only messages with one of these ids, whoever of the two sent them.",
+            "unread": "Only what others have sent beyond the read mark, and has not been deleted. [R4]",
+            "direction": "`in`: only what others have sent; `out`: only one's own.",
+            "order": (
+                "`desc`: the newest first; `asc`: the oldest first. If it is left out: `asc` if `after` is given and "
+                "`before` is not, else `desc`."
+            ),
+            "limit": "At most so many messages.",
+        },
+    ),
+    "Search": (
+        "Find messages of the user's log by their words. Answered by `search`.",
+        {
+            "ref": _REF,
+            "query": (
+                "Words; the message has all of them, and the last may be the beginning of one. Nothing in it is an operator."
+            ),
+            "peer": "Only the conversation with this user.",
+            "before": _BEFORE,
+            "limit": "At most so many messages.",
+        },
+    ),
+    "Conversations": (
+        "List the user's conversations, the one with the latest entry first. Answered by `conversations`.",
+        {"ref": _REF, "before": _BEFORE, "limit": "At most so many conversations."},
+    ),
+    "Devices": ("List the devices that the server remembers of the user. Answered by `devices`.", {"ref": _REF}),
+    "RemoveDevice": (
+        "Forget a device of the user's, and close its connection with 4401. Answered by `devices`: those that are left.",
+        {"ref": _REF, "device": "The name of the device."},
+    ),
+    "Block": (
+        "Hear no more of a user, who cannot tell. Answered by `blocked`.",
+        {"ref": _REF, "user": "Of whom, a user."},
+    ),
+    "Unblock": (
+        "Hear of a user again, from now on. Answered by `blocked`.",
+        {"ref": _REF, "user": "Of whom, a user."},
+    ),
+    "Blocks": ("List whom the user blocks. Answered by `blocked`.", {"ref": _REF}),
     "Ping": ("Are you there? Answered by `pong`.", {}),
     "Welcome": (
         "The first frame of a connection: who the server takes the client for, and where the connection starts.",
@@ -79,32 +168,136 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {"messages": "One or more entries.", "head": "The last position of the log, as far as is known when this is sent."},
     ),
     "Message": (
-        "An entry of a user's log: a message to or from that user.",
+        "An entry of a user's log: a message to or from that user, or an edit or a deletion of one.",
         {
             "seq": "Its position in the log of the user of this connection.",
             "id": "The id that the sender's client chose.",
             "from": "The user who sent it.",
             "to": "The user it was sent to.",
-            "text": "The message; null if the text was removed later.",
+            "text": "The text; null if it was deleted, and for a deletion.",
             "sent_at": "When the server stored it, in Unix milliseconds. Never decreases within a log.",
-            "kind": "What the entry is: `message`, in this version. [L5]",
+            "kind": (
+                "What the entry is: `message`, `edit` or `delete`; a later server may have more. `message` is left out. [L5]"
+            ),
+            "reply_to": "Of a message: the id of the message of the same conversation that it answers.",
+            "target": "Of an edit or a deletion: the id of the sender's message that it is about.",
+            "edit_seq": "Only in answers to queries: the position of the edit that the text is from.",
+            "edited_at": "Only in answers to queries: when that edit was stored, in Unix milliseconds.",
+            "deleted": "Only in answers to queries: whether the text was deleted. `false` is left out.",
         },
     ),
     "Stored": (
-        "Messages of this connection are committed. Each item answers one `send`.",
-        {"messages": "One or more items, one for each answered `send`."},
+        "What this connection sent is committed. Each item answers one `send`, `edit` or `delete`.",
+        {"messages": "One or more items, one for each."},
     ),
     "StoredItem": (
-        "The answer to one `send`: the message is stored.",
+        "The answer to one `send`, `edit` or `delete`: it is stored.",
         {
-            "id": "The id of the `send`.",
+            "id": "The id of what was sent.",
             "seq": "Its position in the sender's own log.",
             "sent_at": "When the server stored it, in Unix milliseconds.",
         },
     ),
+    "Receipt": (
+        "How far a peer is with this user's messages. Marks only ever rise: who gets a lower one keeps the higher.",
+        {
+            "peer": "The peer.",
+            "delivered": (
+                "A device of the peer's has every message of this user's to the peer up to this position of this "
+                "user's log. Left out if there is nothing new."
+            ),
+            "read": "The peer has read them up to this position of this user's log. Left out if there is nothing new.",
+        },
+    ),
+    "ReadElsewhere": (
+        "The user has read a peer's messages up to `seq` on another device, or in the application.",
+        {"peer": "Whose messages.", "seq": "A position in this user's log."},
+    ),
     "TypingFrom": (
         "A peer is writing to this user, or stopped. Ephemeral.",
         {"from": "The user who is writing.", "typing": "Whether that user is writing."},
+    ),
+    "Presence": (
+        "Whether somebody whom this connection watches is there.",
+        {
+            "user": "Who.",
+            "online": "Whether a device of that user's is connected.",
+            "last_seen": (
+                "When a device of that user's was last seen, in Unix milliseconds; null while the user is online, and"
+                " if it is not known or not to be known."
+            ),
+        },
+    ),
+    "HistoryAnswer": (
+        "The answer to `history`.",
+        {
+            "ref": _ANSWERS_REF,
+            "messages": "The messages, as they are now, in the order that was asked for.",
+            "more": _MORE,
+            "next": (
+                "If there is more: what goes into `before` (`desc`) or `after` (`asc`, and `around`) of the next "
+                "request. Else null."
+            ),
+        },
+    ),
+    "SearchAnswer": (
+        "The answer to `search`.",
+        {
+            "ref": _ANSWERS_REF,
+            "hits": "What was found, the newest first; an edited message counts as of its edit.",
+            "more": _MORE,
+            "next": "If there is more: what goes into `before` of the next request. Else null.",
+        },
+    ),
+    "SearchHit": (
+        "A message that was found.",
+        {
+            "message": "The message, as it is now.",
+            "snippet": (
+                "A part of its text, in pieces to be put one behind the other: every second one, from the second, matches."
+            ),
+        },
+    ),
+    "ConversationsAnswer": (
+        "The answer to `conversations`.",
+        {
+            "ref": _ANSWERS_REF,
+            "conversations": "The conversations, the one with the latest entry first.",
+            "more": _MORE,
+            "next": "If there is more: what goes into `before` of the next request. Else null.",
+        },
+    ),
+    "Conversation": (
+        "The user's conversation with a peer. All positions are of the log of the user who asks; 0 is *not at all*.",
+        {
+            "peer": "The peer; the user's own name for notes to oneself.",
+            "last": "Its newest message, as it is now; null if none is held.",
+            "unread": (
+                "How many messages of the peer's the user has not read, up to 1,000, which means that many or more. [R4]"
+            ),
+            "delivered": "Up to where the peer has the user's messages. [R2]",
+            "read": "Up to where the peer has read them.",
+            "own_delivered": "Up to where the user has the peer's messages.",
+            "own_read": "Up to where the user has read them.",
+        },
+    ),
+    "DevicesAnswer": (
+        "The answer to `devices` and `remove_device`.",
+        {"ref": _ANSWERS_REF, "devices": "The devices that the server remembers of the user, by name."},
+    ),
+    "Device": (
+        "A device that the server remembers.",
+        {
+            "name": "The device's name.",
+            "cursor": "It has every entry up to this position.",
+            "seen": "When it last acknowledged or left, in Unix milliseconds.",
+            "created": "When it first connected, in Unix milliseconds.",
+            "connected": "Whether it is connected now.",
+        },
+    ),
+    "Blocked": (
+        "The answer to `block`, `unblock` and `blocks`. One frame, however many there are.",
+        {"ref": _ANSWERS_REF, "users": "Whom the user blocks now, by name."},
     ),
     "Gap": (
         "Entries that this connection would have been sent are no longer held.",
@@ -115,8 +308,8 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "code": "One of the error codes; a server may have more.",
             "message": "For people; not to be parsed.",
-            "id": "The id of the refused `send`, where one was readable.",
-            "ref": "The `ref` of the refused request, where one was readable. No frame of this version has one.",
+            "id": "The id of the refused `send`, `edit` or `delete`, where one was readable.",
+            "ref": "The `ref` of the refused request, where one was readable.",
             "retry_after": "Seconds to wait before sending again. Given if and only if sending again makes sense.",
         },
     ),
@@ -125,7 +318,10 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
 
 TOLD: Final = {
     "frame_bytes": ("bytes", "A message from a client, all of the JSON text. A longer one ends the connection with 1009."),
-    "text_bytes": ("bytes of UTF-8", "The `text` of a `send`, decoded. A longer one is refused with `too_large`."),
+    "text_bytes": (
+        "bytes of UTF-8",
+        "The `text` of a `send` or an `edit`, decoded. A longer one is refused with `too_large`.",
+    ),
     "window": ("entries", "How many entries may be sent in `messages` frames and not yet acknowledged. [C6]"),
     "window_bytes": ("bytes", "The same in bytes; at least one entry is always sent. [C6]"),
     "ping_interval": ("seconds", "How long the server hears nothing before it sends a WebSocket ping."),
@@ -133,18 +329,35 @@ TOLD: Final = {
 """The limits that ``welcome`` names."""
 
 UNTOLD: Final = {
-    "send_rate": ("sends a second", "Per user, over all of the user's connections; then `rate_limited`."),
+    "send_rate": ("sends a second", "`send`, `edit` and `delete`, per user, over all connections; then `rate_limited`."),
     "send_burst": ("sends", "How many a user may make at once."),
+    "byte_rate": ("bytes of text a second", "Of what a user sends; then `rate_limited`."),
+    "byte_burst": ("bytes of text", "How many a user may send at once."),
+    "request_rate": ("requests a second", "Frames with a `ref`, per user, over all connections; then `rate_limited`."),
+    "request_burst": ("requests", "How many a user may make at once."),
+    "queries": ("requests", "Of a connection, that may wait while one is answered; then `overloaded`. [Q1]"),
+    "blocks": ("users", "Whom one user may block; then `not_allowed`."),
+    "presence_delay": ("seconds", "From the end of a user's last connection until watchers are told."),
+    "refusals": (
+        "a minute",
+        "Sends and requests refused for want of patience, per user, over all of the user's connections; then 4429. [C9]",
+    ),
     "frame_rate": (
         "frames a second",
         "Of any type, per user, over all connections; more are read later. [C9]",
     ),
     "bad_frames": (
         "a minute",
-        "Refused frames (`bad_frame`, `too_large`) per user, over all of the user's connections; then 4429. [C9]",
+        (
+            "Refused frames (`bad_frame`, `too_large`, contradictory queries) per user, over all of the user's "
+            "connections; then 4429. [C9]"
+        ),
     ),
     "user_connections": ("connections", "Per user, those that only send included; a further one is closed with 1008."),
-    "server_frame_bytes": ("bytes", "Where a `messages` or `stored` frame ends; a single entry may exceed it. [C6]"),
+    "server_frame_bytes": (
+        "bytes",
+        "Where a `messages`, `stored`, `history`, `search` or `conversations` frame ends; a single item may exceed it. [C6]",
+    ),
     "fragments": ("fragments", "Per WebSocket message; then 1008."),
     "message_seconds": ("seconds", "From the first byte of a WebSocket message to its last; then 1008."),
     "handshake_timeout": ("seconds", "TLS, HTTP request and authentication together; then the connection is dropped."),
@@ -158,19 +371,20 @@ UNTOLD: Final = {
 }
 """Limits that a client may meet and is not told of."""
 
+_DRAFTS: Final = "`send`, `edit`, `delete`"
 ANSWERS: Final = {
     ErrorCode.BAD_FRAME: "any frame",
-    ErrorCode.TOO_LARGE: "`send`",
-    ErrorCode.ID_CONFLICT: "`send`",
-    ErrorCode.NOT_ALLOWED: "`send`",
-    ErrorCode.CURSOR_AHEAD: "`ack`",
-    ErrorCode.BAD_QUERY: "nothing yet",
-    ErrorCode.RATE_LIMITED: "`send`",
-    ErrorCode.STORE_FULL: "`send`",
-    ErrorCode.MAILBOX_FULL: "`send`",
-    ErrorCode.STORE_UNAVAILABLE: "`send`",
-    ErrorCode.OVERLOADED: "`send`",
-    ErrorCode.INTERNAL: "`send`",
+    ErrorCode.TOO_LARGE: "`send`, `edit`",
+    ErrorCode.ID_CONFLICT: _DRAFTS,
+    ErrorCode.NOT_ALLOWED: "`send`, `block`",
+    ErrorCode.CURSOR_AHEAD: "`ack`, `read`",
+    ErrorCode.BAD_QUERY: f"{_DRAFTS}, requests",
+    ErrorCode.RATE_LIMITED: f"{_DRAFTS}, requests",
+    ErrorCode.STORE_FULL: f"{_DRAFTS}, requests that change something",
+    ErrorCode.MAILBOX_FULL: _DRAFTS,
+    ErrorCode.STORE_UNAVAILABLE: f"{_DRAFTS}, requests",
+    ErrorCode.OVERLOADED: f"{_DRAFTS}, `read`, requests",
+    ErrorCode.INTERNAL: f"{_DRAFTS}, requests",
 }
 FATES: Final = {
     Fate.UNKNOWN: "**unknown**: send the same id again after `retry_after`",
@@ -192,8 +406,8 @@ def schema() -> dict[str, Any]:
         "description": (
             "Each WebSocket text message is one of these. Client frames are closed: what is not described here is refused. "
             "Server frames are open: a client ignores fields and types it does not know. A schema cannot say: that text is "
-            "limited in bytes, that no field may be repeated, that there are no lone surrogates, and that integers are "
-            "written without fraction and exponent."
+            "limited in bytes, that no field may be repeated, that there are no lone surrogates, that integers are "
+            "written without fraction and exponent, and which fields of a history exclude one another."
         ),
         "anyOf": [{"$ref": "#/$defs/ClientFrame"}, {"$ref": "#/$defs/ServerFrame"}],
         "$defs": _definitions("#/$defs/"),
@@ -229,12 +443,9 @@ def _object(name: str, component: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"described and existing fields of {name} differ: {sorted(properties.keys() ^ fields.keys())}")
     for field, meaning in fields.items():
         result["properties"][field] = {"description": meaning, **_value(properties[field])}
-    if name == "Send":  # this one rule is the decoder's, not msgspec's
+    if name in ("Send", "Edit"):  # this one rule is the decoder's, not msgspec's
         result["properties"]["text"]["not"] = {"pattern": r"\x00"}
     result["required"] = component["required"]
-    if name == "Message":  # wire.py takes an entry without a kind, and sends none
-        del result["properties"]["kind"]["default"]
-        result["required"] = [*result["required"], "kind"]
     if name in CLIENT:
         if component["additionalProperties"] is not False:
             raise ValueError(f"{name} would take unknown fields")
@@ -248,10 +459,19 @@ def _value(value: Mapping[str, Any]) -> dict[str, Any]:
     if result.get("default", ...) is None:  # left out, never null
         del result["default"]
         (result,) = [dict(one) for one in result["anyOf"] if one != {"type": "null"}]
-    if "anyOf" in result:
-        result["type"] = [one["type"] for one in result.pop("anyOf")]
+    if "anyOf" in result:  # a value or null
+        (other,) = [_value(one) for one in result.pop("anyOf") if one != {"type": "null"}]
+        if "$ref" in other:
+            return {**result, "oneOf": [other, {"type": "null"}]}
+        result = {**other, **result, "type": [other["type"], "null"]}
+    if "$ref" in result and "default" not in result:
+        return result
+    if "items" in result:
+        result["items"] = _value(result["items"])
     if "pattern" in result:
         result["not"] = {"pattern": _forbidden(result.pop("pattern"))}
+    if "enum" in result:
+        result = {"type": "string", **result}
     if result.get("type") == "integer":  # sent by this server, too, it is one that every JSON parser reads exactly
         result = {**result, "minimum": result.get("minimum", 0), "maximum": result.get("maximum", MAX_SEQ)}
     return result
@@ -356,7 +576,15 @@ def _operations(names: Mapping[str, str]) -> dict[str, Any]:
     def messages(*frames: str) -> list[dict[str, str]]:
         return [{"$ref": f"#/channels/connection/messages/{names[frame]}"} for frame in frames]
 
-    replies = {"Send": ("Stored", "Error"), "Ack": ("Error",), "Typing": ("Error",), "Ping": ("Pong",)}
+    replies = {
+        **dict.fromkeys(("Send", "Edit", "Delete"), ("Stored", "Error")),
+        **dict.fromkeys(("Ack", "Read", "Typing"), ("Error",)),
+        **{name: (f"{name}Answer", "Error") for name in ("History", "Search", "Conversations", "Devices")},
+        **dict.fromkeys(("Block", "Unblock", "Blocks"), ("Blocked", "Error")),
+        "RemoveDevice": ("DevicesAnswer", "Error"),
+        "Watch": ("Presence", "Error"),
+        "Ping": ("Pong",),
+    }
     operations: dict[str, Any] = {}
     for frame in CLIENT:
         operations[f"receive{frame}"] = {
@@ -396,17 +624,27 @@ def _fields(definition: Mapping[str, Any]) -> str:
     for field, value in definition["properties"].items():
         if field == "type":
             continue
-        optional = "" if field in definition["required"] else " Optional."
+        optional = "" if field in definition["required"] else _optional(value)
         rows.append((f"`{field}`", _type(value), value["description"] + optional))
     return _table(("field", "type", "meaning"), rows)
 
 
+def _optional(value: Mapping[str, Any]) -> str:
+    default = value.get("default")
+    return f" Optional: {default} if left out." if type(default) is int and default else " Optional."
+
+
 def _type(value: Mapping[str, Any]) -> str:
+    if "$ref" in value or "oneOf" in value:
+        return "item" if "$ref" in value else "item or null"
     kind = value["type"]
-    if isinstance(kind, list):
-        return " or ".join(kind)
+    if "enum" in value or isinstance(kind, list):
+        return " or ".join([f"`{one}`" for one in value["enum"]] if "enum" in value else kind)
+    if kind == "integer" and value.get("default"):
+        return f"integer, {value['minimum']}–{value['maximum']}"
     if kind == "array":
-        return f"list of {value['items'].get('type', 'item')}s"
+        most = f", at most {value['maxItems']}" if "maxItems" in value else ""
+        return f"list of {value['items'].get('type', 'item')}s{most}"
     if kind == "object":
         return f"object of {value['additionalProperties']['type']}s"
     if kind == "string" and "maxLength" in value:
@@ -443,7 +681,7 @@ def _error_codes() -> str:
         (
             f"`{code}`",
             ANSWERS[code],
-            FATES[code.fate] if ANSWERS[code] in ("`send`", "any frame") else "–",
+            FATES[code.fate] if "send" in ANSWERS[code] or "any" in ANSWERS[code] else "–",
             code.meaning,
         )
         for code in ErrorCode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
@@ -29,17 +29,41 @@ def send(id: str, to: str, text: str = "hi") -> wire.Send:
 
 
 async def frame(client: RawClient, kind: type[Frame]) -> Frame:
-    """The next frame, which is to be of this kind."""
+    """The next frame, which is to be of this kind; receipts come when they come, and are passed over by who wants others."""
+    got: wire.ServerFrame | None = None
     with trio.fail_after(PATIENCE):
-        got = await client.receive()
+        while got is None or (isinstance(got, wire.Receipt) and kind is not wire.Receipt):
+            got = await client.receive()
     assert isinstance(got, kind), got
     return got
 
 
 async def silence(client: RawClient, seconds: float) -> None:
-    """Nothing comes for so long."""
+    """Nothing comes for so long, receipts apart."""
     with trio.move_on_after(seconds):
-        raise AssertionError(f"there was {await client.receive()}")
+        while True:
+            got = await client.receive()
+            assert isinstance(got, wire.Receipt), f"there was {got}"
+
+
+async def heard(client: RawClient, seconds: float) -> list[wire.ServerFrame]:
+    """Everything that comes for so long."""
+    got: list[wire.ServerFrame] = []
+    with trio.move_on_after(seconds):
+        while True:
+            got.append(await client.receive())
+    return got
+
+
+async def ask(client: RawClient, request: wire.ClientFrame, kind: type[Frame]) -> Frame:
+    """The answer to a request; entries, receipts and the like that come before it are passed over."""
+    await client.send(request)
+    with trio.fail_after(PATIENCE):
+        while True:
+            got = await client.receive()
+            if isinstance(got, kind) and getattr(got, "ref", None) == getattr(request, "ref", None):
+                return got
+            assert not isinstance(got, wire.Error), got
 
 
 async def closed(client: RawClient) -> ClosedByServer:
@@ -73,9 +97,57 @@ async def stored(client: RawClient, count: int) -> list[wire.StoredItem]:
     return got
 
 
-async def enter(server: InMemoryServer, user: str, device: str = "phone", **parameters: str | int) -> RawClient:
+class Client(RawClient):
+    """A client that looks whether each frame it is sent is for its user, and answers something it has asked (I9)."""
+
+    def __init__(self, client: RawClient, user: str) -> None:
+        super().__init__(client._connection)
+        self.user = user
+        self._refs: set[str] = set()
+        self._watched: set[str] = set()
+
+    async def send(self, *frames: wire.ClientFrame) -> None:
+        for frame in frames:
+            if isinstance(frame, wire.Watch):
+                self._watched |= set(frame.users)
+            if (ref := getattr(frame, "ref", None)) is not None:
+                self._refs.add(ref)
+        await super().send(*frames)
+
+    async def receive(self) -> wire.ServerFrame:
+        got = await super().receive()
+        self._check(got)
+        return got
+
+    def _check(self, got: wire.ServerFrame) -> None:
+        match got:
+            case wire.Messages(messages=messages):
+                self._own(messages)
+            case wire.HistoryAnswer(messages=messages):
+                self._own(messages)
+            case wire.SearchAnswer(hits=hits):
+                self._own([hit.message for hit in hits])
+            case wire.ConversationsAnswer(conversations=talks):
+                for talk in talks:
+                    if talk.last is not None:
+                        self._own([talk.last])
+                        assert {talk.last.sender, talk.last.recipient} == {self.user, talk.peer}
+            case wire.Presence(user=user):
+                assert user in self._watched, got
+            case wire.Receipt(peer=peer):
+                assert peer != self.user, got
+            case wire.Welcome(user=user):
+                assert user == self.user, got
+        assert getattr(got, "ref", None) is None or getattr(got, "ref", None) in self._refs, got
+
+    def _own(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            assert self.user in (message.sender, message.recipient), message
+
+
+async def enter(server: InMemoryServer, user: str, device: str = "phone", **parameters: str | int) -> Client:
     """A client that has read its ``welcome``."""
-    client = await server.connect(user, device, **parameters)
+    client = Client(await server.connect(user, device, **parameters), user)
     await frame(client, wire.Welcome)
     return client
 
@@ -113,12 +185,12 @@ class HeldStore(MemoryStore):
 
     def texts(self, user: str) -> list[str | None]:
         """What stands in a user's log, numbered without a hole."""
-        log = self._users[user].entries if user in self._users else []
+        log = self.log(user)
         assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
         return [entry.text for entry in log]
 
     def ids(self, user: str) -> list[str]:
-        return [entry.id for entry in self._users[user].entries] if user in self._users else []
+        return [entry.id for entry in self.log(user)]
 
 
 UPGRADE = {

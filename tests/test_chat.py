@@ -235,9 +235,9 @@ async def test_acks_are_committed_before_a_drain_ends(autojump_clock: MockClock)
         await wait_all_tasks_blocked()
         await server.chat.drain()
     async with open_test_server(store=store) as server:
-        bob = await server.connect("bob", "phone")
-        assert (await frame(bob, wire.Welcome)).cursor == 1
-        await silence(bob, 1)
+        again = await server.connect("bob", "phone")
+        assert (await frame(again, wire.Welcome)).cursor == 1
+        await silence(again, 1)
 
 
 async def test_what_waits_for_the_store_is_committed_when_nobody_is_left(autojump_clock: MockClock) -> None:
@@ -525,9 +525,9 @@ async def test_bob_away_has_it_when_he_comes_and_not_again(memory_path: bool, au
         bob = await enter(server, "bob")
         await entries(bob, 3)
         await bob.aclose()
-        bob = await server.connect("bob", "phone")
-        assert (await frame(bob, wire.Welcome)).cursor == 3
-        await silence(bob, 5)
+        again = await server.connect("bob", "phone")
+        assert (await frame(again, wire.Welcome)).cursor == 3
+        await silence(again, 5)
 
 
 async def test_a_newer_connection_takes_over(memory_path: bool, autojump_clock: MockClock) -> None:

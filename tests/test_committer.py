@@ -10,7 +10,22 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_chat.committer import Committer, Loader, unix_ms
-from trio_chat.core.batch import Batch, Draft, Mark, Opened, Opening, Page, PageRequest, Refused, Results, Stored
+from trio_chat.core.batch import (
+    Batch,
+    BlockChange,
+    Draft,
+    Mark,
+    Opened,
+    Opening,
+    Page,
+    PageRequest,
+    Progress,
+    ReadMark,
+    Refused,
+    Removal,
+    Results,
+    Stored,
+)
 from trio_chat.core.events import Committed, Event, Loaded, LoadFailed
 from trio_chat.errors import (
     ErrorCode,
@@ -79,7 +94,7 @@ async def test_nothing_is_reported_before_the_commit_has_returned() -> None:
         assert not reported
         store.release()
         await wait_all_tasks_blocked()
-        assert reported == [Committed(Results(drafts=(Stored(1, 1, NOW),)))]
+        assert reported == [Committed(Results(drafts=(Stored(1, 1, NOW),), at=NOW))]
 
 
 async def test_one_batch_is_under_way_at_a_time() -> None:
@@ -179,6 +194,74 @@ async def test_what_another_try_would_not_mend_ends_the_trying_one_by_one(kind: 
     busy = Refused(ErrorCode.OVERLOADED)
     assert results == Results(openings=(busy,) * len(batch.openings), drafts=(busy, busy))
     assert len(store.batches) == 2
+
+
+EVERYTHING = Batch(
+    marks=(Mark("bob", "phone", 1),),
+    reads=(ReadMark("bob", "user1", 1), ReadMark("bob", "user1", 2)),
+    removals=(Removal("bob", "web"),),
+    openings=(Opening(1, "bob", "phone"),),
+    blocks=(BlockChange("bob", "eve", blocked=True), BlockChange("bob", "mallory", blocked=True)),
+    drafts=(draft(1, "a"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "tries"), [(StoreBusy("locked"), 1), (StoreUnavailable("I/O error"), 1), (StoreFull("full"), 7)]
+)
+async def test_everything_in_a_batch_is_refused_when_nothing_can_be_stored(fault: StoreError, tries: int) -> None:
+    """Else a client that blocks somebody or removes a device waits for ever, or believes that it is done (S3)."""
+    store = Failing(**{f"n{n}": fault for n in range(1, 20)})
+    results = await committed(store, EVERYTHING)
+    refused = Refused(fault.code)
+    assert results == Results(
+        openings=(refused,), drafts=(refused,), blocks=(refused,) * 2, removals=(refused,), reads=(refused,) * 2
+    )
+    assert results.at == 0  # nothing was committed
+    assert len(store.batches) == tries + (1 if tries > 1 else 0)
+
+
+async def test_each_kind_of_row_is_tried_alone() -> None:
+    """Else one bad row has a block, a removal or a read mark refused that has nothing to do with it (failures 24)."""
+    store = HeldStore()
+    async with store:
+        await store.append(Batch(openings=(Opening(1, "bob", "phone"), Opening(2, "bob", "web"))), NOW)
+        await store.append(Batch(drafts=(draft(1, "m1"), draft(1, "m2"), draft(2, "m3"))), NOW)
+    bad = Refused(ErrorCode.BAD_FRAME)
+    results = await committed(
+        store,
+        Batch(
+            marks=(Mark("bob", BAD, 1), Mark("bob", "phone", 1), Mark("bob", "phone", 3)),
+            reads=(ReadMark("bob", BAD, 1), ReadMark("bob", "user1", 1), ReadMark("bob", "user1", 2)),
+            removals=(Removal("bob", BAD), Removal("bob", "web")),
+            openings=(Opening(3, "bob", "phone"),),
+            blocks=(BlockChange("bob", BAD, blocked=True), BlockChange("bob", "eve", blocked=True)),
+            drafts=(draft(4, "m4", BAD), draft(5, "m5")),
+        ),
+    )
+    assert results.reads == (bad, None, None)
+    assert results.removals == (bad, None)
+    assert results.blocks == (bad, ("eve",))
+    assert [type(opened) for opened in results.openings] == [Opened]
+    assert results.drafts == (bad, Stored(1, 4, NOW))
+    # Each step was a transaction of its own; what they come to is told once, as of the whole (R2).
+    assert sorted(results.progress, key=lambda step: step.user) == [
+        Progress("user1", "bob", delivered=2, read=2),
+        Progress("user2", "bob", delivered=1),
+    ]
+    assert results.at == NOW
+    assert [device.name for device in await store.devices("bob")] == ["phone"]
+
+
+async def test_read_marks_do_not_hold_up_a_full_store() -> None:
+    """Else a full disk is asked once for each of a thousand read marks before anybody hears that it is full."""
+    store = Failing(n1=StoreFull("full"), n2=StoreFull("full"), n3=StoreFull("full"))
+    reads = tuple(ReadMark("bob", f"user{n}", 1) for n in range(100))
+    results = await committed(store, Batch(reads=reads, drafts=(draft(1, "a"),)))
+    full = Refused(ErrorCode.STORE_FULL)
+    assert results.reads == (full,) * 100
+    assert results.drafts == (full,)
+    assert len(store.batches) == 3
 
 
 @pytest.mark.parametrize("fault", [ValueError("planted"), RuntimeError("planted"), AssertionError("planted")])

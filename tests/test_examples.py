@@ -44,3 +44,36 @@ async def test_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
                 await alice.send_message('{"type":"send","id":"1","to":"bob","text":"hi"}')
                 assert msgspec.json.decode(await alice.get_message())["messages"][0]["seq"] == 1
             nursery.cancel_scope.cancel()
+
+
+SHOWN = """\
+alice's laptop  alice: Are you coming at seven?
+     bob's web  alice: Are you coming at seven?
+ alice's phone  bob has received 1
+alice's laptop  bob has received 1
+ alice's phone  alice changed that to: Are you coming at eight?
+     bob's web  alice changed that to: Are you coming at eight?
+ alice's phone  bob has read 2
+alice's laptop  bob has read 2
+ alice's phone  bob: Of course!
+alice's laptop  bob: Of course!
+alice's laptop  bob: 1 unread
+alice's laptop  bob was read elsewhere, up to 3
+ alice's phone  bob is there
+     bob's web  history: bob: Of course!
+     bob's web  history: alice: Are you coming at eight? (edited)
+alice's laptop  found: Are you [coming] at [eight]?
+     bob's web  blocks eve
+   application  alice has laptop and phone
+   application  bob has 0 unread
+"""
+
+
+async def test_retrieval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks, unread counts, edits, or what another device has read would not be what the example says they are."""
+    example = load("retrieval")
+    said: list[str] = []
+    monkeypatch.setattr(example, "print", lambda line, **_: said.append(f"{line}\n"), raising=False)
+    with trio.fail_after(60):
+        await example.main()
+    assert "".join(said) == SHOWN

@@ -246,6 +246,80 @@ async def test_an_offer_is_dropped_while_output_waits(autojump_clock: MockClock)
         assert [type(frame) for frame in line.written[1:]] == [wire.TypingFrom, wire.Pong, wire.TypingFrom]
 
 
+def receipt(peer: str, read: int) -> wire.Receipt:
+    return wire.Receipt(peer=peer, read=read)
+
+
+async def test_what_is_told_comes_last_and_the_newest_wins(autojump_clock: MockClock) -> None:
+    """Else a slow reader is told step by step how it came about, or of a receipt before the answer that it is about (C8)."""
+    line = Line()
+    async with session_on(line) as (session, _, _):
+        session.tell(("read", "bob"), receipt("bob", 1))
+        await wait_all_tasks_blocked()
+        assert line.written[1:] == [receipt("bob", 1)]
+        line.taking = trio.Event()
+        session.send(wire.Pong())
+        await wait_all_tasks_blocked()
+        for n in range(2, 6):
+            session.tell(("read", "bob"), receipt("bob", n))
+            session.tell(("read", "eve"), receipt("eve", n))
+        session.send(wire.Stored(messages=[wire.StoredItem("m", 1, 0)]))
+        session.offer(wire.TypingFrom(sender="bob", typing=True))  # something waits
+        line.taking.set()
+        await wait_all_tasks_blocked()
+        assert [type(frame) for frame in line.written[2:]] == [wire.Pong, wire.Stored, wire.Receipt, wire.Receipt]
+        assert line.written[4:] == [receipt("bob", 5), receipt("eve", 5)]
+
+
+async def test_who_does_not_read_is_told_a_bounded_number_of_things(autojump_clock: MockClock) -> None:
+    """Else anybody can fill this server's memory by reading what a peer that does not read has sent (C8)."""
+    line = Line()
+    async with session_on(line) as (session, _, _):
+        line.taking = trio.Event()
+        session.tell(("read", "first"), receipt("first", 1))
+        await wait_all_tasks_blocked()
+        for n in range(3_000):
+            session.tell(("read", f"peer{n}"), receipt(f"peer{n}", 1))
+        session.tell(("read", "peer5"), receipt("peer5", 9))  # there is room for what waits already
+        line.says(PING)
+        await wait_all_tasks_blocked()
+        assert line.unread == 0  # what others cause does not keep this one from being read
+        line.taking.set()
+        await wait_all_tasks_blocked()
+        told = line.got(wire.Receipt)
+        assert len(told) == 1 + 1024
+        assert receipt("peer5", 9) in told
+        assert line.written[2:3] == [wire.Pong()]
+
+
+async def test_an_offer_is_dropped_while_something_is_to_be_told(autojump_clock: MockClock) -> None:
+    """Else typing overtakes what is worth more, and piles up behind it."""
+    line = Line()
+    typing = wire.TypingFrom(sender="bob", typing=True)
+    async with session_on(line) as (session, _, _):
+        line.taking = trio.Event()
+        session.tell(("read", "bob"), receipt("bob", 1))
+        session.offer(typing)
+        await wait_all_tasks_blocked()
+        session.offer(typing)  # the receipt is being written and counts
+        line.taking.set()
+        await wait_all_tasks_blocked()
+        session.offer(typing)
+        await wait_all_tasks_blocked()
+        assert line.written[1:] == [receipt("bob", 1), typing]
+
+
+async def test_what_was_told_is_written_before_the_close(autojump_clock: MockClock) -> None:
+    """Else the last receipts of a drain are lost, and nobody sends them again."""
+    line = Line()
+    async with session_on(line) as (session, _, _):
+        session.tell(("read", "bob"), receipt("bob", 1))
+        session.close(CloseCode.GOING_AWAY, "")
+        await wait_all_tasks_blocked()
+        assert line.written[1:] == [receipt("bob", 1)]
+        assert line.closings[0] == (CloseCode.GOING_AWAY, "")
+
+
 async def test_a_ping_goes_before_what_waits(autojump_clock: MockClock) -> None:
     """Else a slow link is taken for a dead one: its ping stands behind all that is to be read before it."""
     line = Line()

@@ -6,15 +6,35 @@
 from . import authenticators as authenticators
 from .chat import Chat as Chat
 from .chat import open_chat as open_chat
+from .errors import BadFrame as BadFrame
+from .errors import BadQuery as BadQuery
+from .errors import ChatClosed as ChatClosed
 from .errors import ChatError as ChatError
 from .errors import CloseCode as CloseCode
 from .errors import ConfigurationError as ConfigurationError
 from .errors import ErrorCode as ErrorCode
+from .errors import IdConflict as IdConflict
+from .errors import NotAllowed as NotAllowed
 from .errors import Refused as Refused
+from .errors import RequestRefused as RequestRefused
 from .errors import SchemaMismatch as SchemaMismatch
+from .errors import StoreBusy as StoreBusy
+from .errors import StoreError as StoreError
+from .errors import StoreFull as StoreFull
 from .errors import StoreLocked as StoreLocked
+from .errors import StoreUnavailable as StoreUnavailable
+from .errors import TooLarge as TooLarge
 from .model import Identity as Identity
 from .model import Message as Message
+from .retrieval import Conversation as Conversation
+from .retrieval import ConversationsPage as ConversationsPage
+from .retrieval import ConversationsQuery as ConversationsQuery
+from .retrieval import Device as Device
+from .retrieval import HistoryPage as HistoryPage
+from .retrieval import HistoryQuery as HistoryQuery
+from .retrieval import SearchHit as SearchHit
+from .retrieval import SearchPage as SearchPage
+from .retrieval import SearchQuery as SearchQuery
 from .serve import handle as handle
 from .serve import serve_listeners as serve_listeners
 from .serve import serve_tcp as serve_tcp
@@ -23,5 +43,6 @@ from .store.base import Store as Store
 from .store.sqlite import SqliteStore as SqliteStore
 from .transport.http import Request as Request
 from .transport.pages import demo_pages as demo_pages
+from .voice import Sent as Sent
 
 __version__ = "0.1.0.dev0"

@@ -16,10 +16,12 @@ from .committer import unix_ms
 from .core.batch import ConnectionId
 from .core.events import Connected, Drain, Revoked
 from .errors import CloseCode
+from .questions import Judge
 from .registry import Registry, SessionPort
 from .settings import Settings
 from .store.base import Store
 from .store.sqlite import SqliteStore
+from .voice import Voice
 
 __all__ = ["Chat", "open_chat"]
 
@@ -40,18 +42,23 @@ class _LiveSession(SessionPort, Protocol):
     def cancel(self) -> None: ...
 
 
-class Chat:
-    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings.
+class Chat(Voice):
+    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings; `Voice` is what it does for its owner.
 
     `draining` is set when no new connection is to be taken.
     """
 
-    def __init__(self, store: Store, settings: Settings, *, clock: Callable[[], int], memory_path: bool) -> None:
-        self.settings = settings
-        self.registry = Registry(store, settings, clock, memory_path=memory_path)
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        clock: Callable[[], int],
+        memory_path: bool,
+        judge: Judge | None = None,
+    ) -> None:
+        super().__init__(store, Registry(store, settings, clock, memory_path=memory_path, judge=judge), settings)
         self.admission = Admission(settings)
-        self.draining = trio.Event()
-        self._store = store
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
         self._handshakes: dict[object, set[tuple[str, str | None]]] = {}

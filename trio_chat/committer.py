@@ -6,10 +6,11 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
-from .core.batch import Batch, ConnectionId, Opened, Page, PageRequest, Refused, Results, Stored
+from .core.batch import Batch, ConnectionId, Page, PageRequest, Progress, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
 from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
 from .store.base import Store
@@ -66,8 +67,7 @@ class Committer:
             # Another try would only wait as long again, or retry an fsync that failed.
             _log.error("a batch of %d messages was refused: %s", len(batch.drafts), error)
             self.refused_at = trio.current_time()
-            refused = Refused(error.code)
-            return Results(openings=(refused,) * len(batch.openings), drafts=(refused,) * len(batch.drafts))
+            return _all_refused(batch, Refused(error.code))
         except StoreError as error:
             _log.warning("a batch of %d messages is tried one by one: %s", len(batch.drafts), error)
             if isinstance(error, StoreFull):
@@ -82,44 +82,80 @@ class Committer:
 
         Marks that cannot be stored are dropped: a device says again what it has, at the latest when it leaves.
         """
-        hopeless: Refused | None = None
+        single = _Singly(self._store, self._clock)
         for mark in batch.marks:
-            results = await self._alone(Batch(marks=(mark,)))
-            if isinstance(results, Refused) and results.code is not RowRefused.code:
-                hopeless = _hopeless(results)
+            result = await single.append(Batch(marks=(mark,)))
+            if isinstance(result, Refused) and result.code is not RowRefused.code:
+                break  # it is not about this one
+        reads: list[Refused | None] = []
+        for read in batch.reads:
+            result = await single.append(Batch(reads=(read,)))
+            reads.append(result if isinstance(result, Refused) else None)
+            if isinstance(result, Refused) and result.code is not RowRefused.code:
+                reads += [result] * (len(batch.reads) - len(reads))
                 break
-        openings: list[Opened | Refused] = []
-        for opening in batch.openings:
-            results = hopeless or await self._alone(Batch(openings=(opening,)))
-            hopeless = _hopeless(results)
-            openings.append(results if isinstance(results, Refused) else results.openings[0])
+        removals = [_only(await single.append(Batch(removals=(removal,))), "removals") for removal in batch.removals]
+        openings = [_only(await single.append(Batch(openings=(opening,))), "openings") for opening in batch.openings]
+        blocks = [_only(await single.append(Batch(blocks=(block,))), "blocks") for block in batch.blocks]
         drafts: list[Stored | Refused] = []
         stopped: dict[ConnectionId, Refused] = {}  # sources that met a retryable refusal: what follows is refused, too (S4)
         for draft in batch.drafts:
-            result: Stored | Refused
-            if draft.source in stopped:
-                result = stopped[draft.source]
-            else:
-                results = hopeless or await self._alone(Batch(drafts=(draft,)))
-                hopeless = _hopeless(results)
-                result = results if isinstance(results, Refused) else results.drafts[0]
-            if isinstance(result, Refused) and result.code.retryable:
-                stopped[draft.source] = result
-            drafts.append(result)
-        return Results(openings=tuple(openings), drafts=tuple(drafts))
+            stored = stopped.get(draft.source) or _only(await single.append(Batch(drafts=(draft,))), "drafts")
+            if isinstance(stored, Refused) and stored.code.retryable:
+                stopped[draft.source] = stored
+            drafts.append(stored)
+        return Results(
+            openings=tuple(openings),
+            drafts=tuple(drafts),
+            blocks=tuple(blocks),
+            removals=tuple(removals),
+            reads=tuple(reads),
+            progress=tuple(single.progress.values()),
+            at=single.at,
+        )
 
-    async def _alone(self, batch: Batch) -> Results | Refused:
+
+class _Singly:
+    """Appends batches of one row, until the store says that nothing can be appended, and gathers what is common to them."""
+
+    def __init__(self, store: Store, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._hopeless: Refused | None = None
+        self.progress: dict[tuple[str, str], Progress] = {}
+        self.at = 0
+
+    async def append(self, batch: Batch) -> Results | Refused:
+        if self._hopeless is not None:
+            return self._hopeless
         try:
-            return await self._store.append(batch, self._clock())
+            results = await self._store.append(batch, self._clock())
         except StoreError as error:
-            return Refused(error.code)
-
-
-def _hopeless(results: Results | Refused) -> Refused | None:
-    """The refusal after which the rest is not tried, either: each row would wait as long again, or retry an fsync."""
-    if isinstance(results, Refused) and results.code in (StoreBusy.code, StoreUnavailable.code):
+            refused = Refused(error.code)
+            if isinstance(error, StoreBusy | StoreUnavailable):
+                self._hopeless = refused  # each row would wait as long again, or retry an fsync that failed
+            return refused
+        self.at = max(self.at, results.at)
+        for new in results.progress:
+            old = self.progress.get((new.user, new.peer), new)
+            further = max(old.delivered, new.delivered), max(old.read, new.read)
+            self.progress[new.user, new.peer] = Progress(new.user, new.peer, *further)
         return results
-    return None
+
+
+def _only(results: Results | Refused, rows: str) -> Any:
+    """What became of the only row of a batch."""
+    return results if isinstance(results, Refused) else getattr(results, rows)[0]
+
+
+def _all_refused(batch: Batch, refused: Refused) -> Results:
+    return Results(
+        openings=(refused,) * len(batch.openings),
+        drafts=(refused,) * len(batch.drafts),
+        blocks=(refused,) * len(batch.blocks),
+        removals=(refused,) * len(batch.removals),
+        reads=(refused,) * len(batch.reads),
+    )
 
 
 class Loader:

@@ -18,6 +18,7 @@ The tree of exceptions::
     │   ├── IdConflict          the sender has used the id for another message
     │   ├── NotAllowed          the application's policy does not allow it
     │   └── BadQuery            it asks for what does not exist, or for what excludes itself
+    ├── ChatClosed              the chat drains or has ended
     └── Refused                 raised by an authenticator: this request may not connect
 """
 
@@ -29,6 +30,7 @@ from typing import Self
 __all__ = [
     "BadFrame",
     "BadQuery",
+    "ChatClosed",
     "ChatError",
     "CloseCode",
     "ConfigurationError",
@@ -80,10 +82,10 @@ class ErrorCode(enum.StrEnum):
     BAD_FRAME = "bad_frame", Fate.NEVER, "The frame is not valid JSON, or not a frame this server knows."
     TOO_LARGE = "too_large", Fate.NEVER, "The text is longer than the server's limit."
     ID_CONFLICT = "id_conflict", Fate.NEVER, "This sender has used the id for another message."
-    NOT_ALLOWED = "not_allowed", Fate.NEVER, "The application's policy does not allow it."
+    NOT_ALLOWED = "not_allowed", Fate.NEVER, "The application's policy, or a limit of the user's, does not allow it."
     CURSOR_AHEAD = "cursor_ahead", Fate.NEVER, "The ack names an entry this connection was not sent; it is ignored."
-    BAD_QUERY = "bad_query", Fate.NEVER, "The request asks for something that does not exist."
-    RATE_LIMITED = "rate_limited", Fate.LATER, "Too many sends; the user's bucket is empty."
+    BAD_QUERY = "bad_query", Fate.NEVER, "It asks for something that does not exist, or for things that exclude one another."
+    RATE_LIMITED = "rate_limited", Fate.LATER, "Too much in too short a time; the user's bucket is empty."
     STORE_FULL = "store_full", Fate.LATER, "The server's disk is full."
     MAILBOX_FULL = "mailbox_full", Fate.LATER, "The recipient has too many undelivered messages."
     STORE_UNAVAILABLE = "store_unavailable", Fate.UNKNOWN, "The server cannot write to its store."
@@ -247,6 +249,10 @@ class BadQuery(RequestRefused):
     """It asks for something that does not exist, or for things that exclude one another."""
 
     default = ErrorCode.BAD_QUERY
+
+
+class ChatClosed(ChatError):
+    """The chat drains or has ended: it takes nothing more. What the message says was not taken was not carried out."""
 
 
 class Refused(ChatError):

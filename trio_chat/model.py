@@ -17,10 +17,12 @@ __all__ = [
     "MAX_SEQ",
     "USER_LENGTH",
     "Identity",
+    "Kind",
     "Message",
     "MessageId",
     "Seq",
     "UserName",
+    "in_words",
     "is_name",
 ]
 
@@ -48,6 +50,15 @@ def is_name(name: object, length: int = USER_LENGTH) -> bool:
         and 1 <= len(name) <= length
         and ((name.isascii() and name.isprintable()) or not any(unicodedata.category(c) in ("Cc", "Cs") for c in name))
     )
+
+
+def in_words(why: str) -> str:
+    """What msgspec says about a value, without the regular expression and not longer than 200 characters.
+
+    Nor does it hold control characters: it may quote what somebody sent.
+    """
+    why = why.replace(f"matching regex {NO_CONTROLS!r}", "without control characters")
+    return "".join(c if c.isprintable() else "�" for c in why[:200])
 
 
 class Identity(msgspec.Struct, frozen=True):

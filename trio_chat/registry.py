@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
 from .committer import Committer, Loader
-from .core.batch import ConnectionId
-from .core.effects import Close, Effect, Load, Offer, Pause, Ping, Resume, Send
-from .core.events import Connected, Event, Received, Tick
+from .core.batch import BlockChange, ConnectionId, Draft, ReadMark, Refused, Removal, Stored
+from .core.effects import Ask, Close, Effect, Fulfil, Load, Offer, Pause, Ping, Resume, Send, Tell
+from .core.events import Connected, Event, Received, Requested, Tick, Ticket
 from .core.machine import Core
-from .errors import CloseCode
+from .errors import ChatClosed, CloseCode
+from .questions import Judge, Questions
 from .settings import Settings
 from .store.base import Store
 from .wire import ServerFrame
 
-__all__ = ["Registry", "SessionPort"]
+__all__ = ["Command", "Outcome", "Registry", "SessionPort"]
+
+Command: TypeAlias = Draft | ReadMark | BlockChange | Removal
+"""What the application may have committed."""
+Outcome: TypeAlias = Stored | Refused | tuple[str, ...] | None
+"""What became of it: see `Fulfil`."""
 
 
 class SessionPort(Protocol):
@@ -30,6 +36,7 @@ class SessionPort(Protocol):
 
     def send(self, frame: ServerFrame) -> None: ...
     def offer(self, frame: ServerFrame) -> None: ...
+    def tell(self, key: tuple[str, str], frame: ServerFrame) -> None: ...
     def ping(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
@@ -41,8 +48,8 @@ class _Inbox:
     """What happened and was not yet taken in.
 
     A list and an Event, and still bounded: a session has at most one batch of frames in it and reads no further until that
-    is taken, at most one page is loading for it, and one batch of the store's is in flight. Putting never blocks, so that
-    an end can be reported from a ``finally`` under cancellation.
+    is taken, at most one page is loading for it, one question of it is being answered, and one batch of the store's is in
+    flight. Putting never blocks, so that an end can be reported from a ``finally`` under cancellation.
     """
 
     def __init__(self) -> None:
@@ -65,15 +72,35 @@ class _Inbox:
         return events
 
 
+class _Call:
+    """Somebody of the application's who waits for what became of a request."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.result: Outcome = None
+        self.lost = False
+
+
 class Registry:
     """Runs a core over a store. `sessions` are those that were joined and have not left."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Callable[[], int], *, memory_path: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Callable[[], int],
+        *,
+        memory_path: bool = True,
+        judge: Judge | None = None,
+    ) -> None:
         self._core = Core(settings, memory_path=memory_path)
         self._inbox = _Inbox()
         self.put = self._inbox.put
         self._committer = Committer(store, self.put, clock)
         self._loader = Loader(store, self.put)
+        self._questions = Questions(store, self.put, settings, judge=judge)
+        self._calls: dict[Ticket, _Call] = {}
+        self._last_ticket: Ticket = 0
         self._sessions: dict[ConnectionId, SessionPort] = {}
         self.alive: set[ConnectionId] = set()
         """Transports add their connection's id here whenever bytes moved."""
@@ -98,9 +125,40 @@ class Registry:
         return self._committer.refused_at
 
     @property
+    def ended(self) -> bool:
+        """Whether `run` has ended, however it did."""
+        return self._ended
+
+    def connected(self, user: str) -> frozenset[str]:
+        """The user's devices that are connected."""
+        return self._core.connected(user)
+
+    @property
     def sessions(self) -> int:
         """How many sessions there are."""
         return len(self._sessions)
+
+    async def request(self, command: Command) -> Outcome:
+        """Have a command of the application's committed, and wait for what became of it.
+
+        When cancelled, it is carried out or not: nobody waits for it any more.
+
+        Raises:
+            ChatClosed: it was not taken, or nobody is there any more who could know what became of it.
+        """
+        if self._ended:
+            raise ChatClosed("the chat has ended")
+        self._last_ticket += 1
+        ticket = self._last_ticket
+        call = self._calls[ticket] = _Call()
+        try:
+            self.put(Requested(ticket, command))
+            await call.done.wait()
+        finally:
+            del self._calls[ticket]
+        if call.lost:
+            raise ChatClosed("the chat ended before this was answered: it may have been carried out")
+        return call.result
 
     async def wait_idle(self) -> None:
         """Wait until there is no session, and nothing waits for the store or is in flight; or until `run` has ended."""
@@ -115,11 +173,15 @@ class Registry:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._committer.run)
                 nursery.start_soon(self._loader.run)
+                nursery.start_soon(self._questions.run)
                 await self._turns()
                 nursery.cancel_scope.cancel()
         finally:
             self._ended = True
             self._idle.set()
+            for call in self._calls.values():
+                call.lost = True
+                call.done.set()
 
     def end(self) -> None:
         """Return from `run` as soon as there is no session and nothing in flight."""
@@ -150,21 +212,37 @@ class Registry:
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
-            session = self._sessions.get(effect.connection)
-            if session is None:
-                continue  # it has ended, and its Disconnected is on the way
-            match effect:
-                case Send(_, frame):
-                    session.send(frame)
-                case Offer(_, frame):
-                    session.offer(frame)
-                case Load(connection, request):
-                    self._loader.submit(connection, request)
-                case Resume():
-                    session.resume()
-                case Pause():
-                    session.pause()
-                case Ping():
-                    session.ping()
-                case Close(_, code, reason):
-                    session.close(code, reason)
+            if isinstance(effect, Fulfil):
+                self._fulfil(effect)
+            elif (session := self._sessions.get(effect.connection)) is None:
+                pass  # it has ended, and its Disconnected is on the way
+            elif isinstance(effect, Load):
+                self._loader.submit(effect.connection, effect.request)
+            elif isinstance(effect, Ask):
+                self._questions.submit(effect)
+            else:
+                _carry_out(effect, session)
+
+    def _fulfil(self, effect: Fulfil) -> None:
+        call = self._calls.get(effect.ticket)
+        if call is not None:  # else nobody waits for it any more
+            call.result = effect.result
+            call.done.set()
+
+
+def _carry_out(effect: Send | Offer | Tell | Pause | Resume | Ping | Close, session: SessionPort) -> None:
+    match effect:
+        case Send(_, frame):
+            session.send(frame)
+        case Offer(_, frame):
+            session.offer(frame)
+        case Tell(_, key, frame):
+            session.tell(key, frame)
+        case Resume():
+            session.resume()
+        case Pause():
+            session.pause()
+        case Ping():
+            session.ping()
+        case Close(_, code, reason):
+            session.close(code, reason)

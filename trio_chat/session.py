@@ -19,6 +19,9 @@ __all__ = ["ConnectionEnded", "Session", "Transport"]
 
 _log = logging.getLogger("trio_chat.session")
 
+_TOLD: Final = 1024
+"""The most that may wait of what others cause: a peer that does not read must not make it any number (C8)."""
+
 _FAREWELL: Final = 1.0
 """Seconds for the close frame of a session that is cancelled: long enough for a peer that reads."""
 
@@ -69,27 +72,51 @@ class Transport(Protocol):
 
 
 class _Outbox:
-    """The frames to be written, and roughly how many bytes they are, those of the write under way included."""
+    """The frames to be written, and roughly how many bytes they are, those of the write under way included.
+
+    Behind them, and not counted, is what others cause and only the newest of which matters. Its peer must not be slowed for
+    it: the bound is their number.
+    """
 
     def __init__(self) -> None:
         self._frames: list[wire.ServerFrame] = []
+        self._told: dict[tuple[str, str], wire.ServerFrame] = {}
         self._written = 0
+        self._writing = False
         self.size = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._frames or self._told)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is being written."""
+        return not (self._writing or self.waits)
 
     def put(self, frame: wire.ServerFrame) -> None:
         self._frames.append(frame)
         self.size += wire.weight(frame)
 
+    def tell(self, key: tuple[str, str], frame: wire.ServerFrame) -> None:
+        """Put a frame in the place of the one of this key that waits. It is dropped if too many of other keys do."""
+        if key in self._told or len(self._told) < _TOLD:
+            self._told[key] = frame
+
     def take(self) -> list[wire.ServerFrame]:
-        """All frames that wait. They count until `done`."""
-        frames, self._frames = self._frames, []
+        """All frames that wait, what was told last. They count until `done`."""
+        frames, self._frames = [*self._frames, *self._told.values()], []
+        self._told.clear()
         self._written = self.size
+        self._writing = True
         return frames
 
     def done(self) -> None:
         """What was taken is written."""
         self.size -= self._written
         self._written = 0
+        self._writing = False
 
 
 class Session:
@@ -123,8 +150,13 @@ class Session:
 
     def offer(self, frame: wire.ServerFrame) -> None:
         """Send an ephemeral frame if nothing else waits; else it is dropped (C8)."""
-        if not self._outbox.size:
+        if self._outbox.idle:
             self.send(frame)
+
+    def tell(self, key: tuple[str, str], frame: wire.ServerFrame) -> None:
+        """Send a frame behind the outbox, in the place of one of the same `key` that still waits (C8)."""
+        self._outbox.tell(key, frame)
+        self._write_wanted.set()
 
     def ping(self) -> None:
         """Send a WebSocket ping when the write under way is done."""
@@ -233,7 +265,7 @@ class Session:
                 if self._ping_wanted:
                     self._ping_wanted = False
                     await self._transport.ping()
-                elif self._outbox.size:
+                elif self._outbox.waits:
                     await self._transport.send(wire.pack(self._outbox.take(), self._settings.server_frame_bytes))
                     self._outbox.done()
                     self._read_wanted.set()

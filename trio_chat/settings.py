@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # How much may be under way for one connection.
     window: Annotated[int, _count("Entries sent to a device and not yet acknowledged.")] = 256
     window_bytes: Annotated[int, _count("The same in bytes; at least one entry is always sent.")] = 256 * 1024
-    uncommitted: Annotated[int, _count("A connection with this many commands uncommitted is not read.")] = 256
+    uncommitted: Annotated[int, _count("A connection with this much uncommitted or unanswered is not read.")] = 256
     uncommitted_bytes: Annotated[int, _count("The same in bytes.")] = 128 * 1024
     outbox_bytes: Annotated[int, _count("A connection with this much unsent output is not read.")] = 64 * 1024
     bad_frames: Annotated[

@@ -8,7 +8,7 @@ What a server sends may gain types and fields; clients ignore those they do not 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, get_args
 
 import msgspec
@@ -54,8 +54,8 @@ from .frames import (
     Watch,
     Welcome,
 )
-from .model import ID_LENGTH, NO_CONTROLS, Message, is_name
-from .retrieval import check
+from .model import ID_LENGTH, Message, in_words, is_name
+from .retrieval import check_combination
 
 __all__ = [
     "FEATURES",
@@ -116,21 +116,41 @@ _server_decoder: Final[msgspec.json.Decoder[ServerFrame]] = msgspec.json.Decoder
 _encoder: Final = msgspec.json.Encoder()
 
 
-def _quotes(frame: type[Struct]) -> tuple[int, bool]:
+def _quotes(frame: type[Struct]) -> int:
     """How many quotation marks a frame of this type has that repeats no field and escapes none in its strings.
 
-    And whether that holds whatever the frame says: a field that may be left out makes room for another to be repeated, and
-    a list has as many marks as it has items. Such a frame is always looked at in full (`Send` is told apart in `decode`,
-    for speed).
+    -1 if that depends on what the frame says: a field that may be left out makes room for another to be repeated, and a list
+    has as many marks as it has items. Such a frame is always looked at in full. (`Send`, for speed, is not: see `decode`.)
     """
     fields = msgspec.structs.fields(frame)
     required = [field for field in fields if field.required]
-    strings = sum("str" in str(field.type) for field in required)
-    fixed = len(required) == len(fields) and not any("tuple" in str(field.type) for field in fields)
-    return 2 * (len(required) + strings) + 4, fixed or frame is Send  # …and those of "type" and its value
+    if frame is not Send and (len(required) < len(fields) or any("tuple" in str(field.type) for field in fields)):
+        return -1
+    return (
+        2 * (len(required) + sum("str" in str(field.type) for field in required)) + 4
+    )  # …and those of "type" and its value
 
 
-_QUOTES: Final = {frame: _quotes(frame) for frame in get_args(ClientFrame)}
+def _check_text(frame: Send | Edit, text_bytes: int) -> None:
+    if "\x00" in frame.text:
+        raise InvalidFrame(ErrorCode.BAD_FRAME, "text holds a NUL character", id=frame.id)
+    if len(frame.text) * 4 > text_bytes and len(frame.text.encode()) > text_bytes:
+        raise InvalidFrame(ErrorCode.TOO_LARGE, f"text is over {text_bytes} bytes", id=frame.id)
+
+
+def _check_history(frame: History, text_bytes: int) -> None:  # noqa: ARG001  (as every check)
+    try:
+        check_combination(frame)
+    except BadQuery as error:
+        raise InvalidFrame(ErrorCode.BAD_QUERY, str(error), ref=frame.ref) from None
+
+
+_CHECKS: Final[dict[type[Struct], Callable[[Any, int], None]]] = {
+    Send: _check_text,
+    Edit: _check_text,
+    History: _check_history,
+}
+_RULES: Final = {frame: (_quotes(frame), _CHECKS.get(frame)) for frame in get_args(ClientFrame)}
 _OPTIONAL_QUOTES: Final = 4
 """Of a string field that may be left out: two around its name, two around its value."""
 
@@ -138,9 +158,11 @@ _OPTIONAL_QUOTES: Final = 4
 def decode(payload: bytes | None, *, text_bytes: int) -> ClientFrame:
     """The frame a client sent as a text message.
 
+    A field that may be left out is left out or has a value: ``null`` is none.
+
     Args:
         payload: the message's bytes; need not be UTF-8. None stands for a binary message, which is none of ours.
-        text_bytes: the longest `Send.text`, in bytes of UTF-8.
+        text_bytes: the longest text, in bytes of UTF-8.
 
     Raises:
         InvalidFrame: it is not a frame of version 1; has the ``code``, and the ``id`` or ``ref`` where one was readable.
@@ -155,30 +177,28 @@ def decode(payload: bytes | None, *, text_bytes: int) -> ClientFrame:
         raise _invalid(payload, "not UTF-8") from None
     except RecursionError:
         raise _invalid(payload, "nested too deeply") from None
-    # msgspec lets the last of two equal keys win (RFC 8259 §4 leaves it open). A repeated key adds quotation marks, so
-    # frames with the usual number are free of them; the rest (escaped quotes in a text) are looked at in full.
-    quotes, fixed = _QUOTES[type(frame)]
-    if isinstance(frame, Send) and frame.reply_to is not None:
-        quotes += _OPTIONAL_QUOTES
-    if (not fixed or payload.count(b'"') != quotes) and _repeats_a_key(payload):
-        raise _invalid(payload, "a field is repeated")
-    if isinstance(frame, Send | Edit):
-        if "\x00" in frame.text:
-            raise InvalidFrame(ErrorCode.BAD_FRAME, "text holds a NUL character", id=frame.id)
-        if len(frame.text) * 4 > text_bytes and len(frame.text.encode()) > text_bytes:
-            raise InvalidFrame(ErrorCode.TOO_LARGE, f"text is over {text_bytes} bytes", id=frame.id)
-    elif isinstance(frame, History | Search | Conversations):
-        try:
-            check(frame)
-        except BadQuery as error:
-            raise InvalidFrame(ErrorCode.BAD_QUERY, str(error), ref=frame.ref) from None
+    # msgspec lets the last of two equal keys win (RFC 8259 §4 leaves it open). A repeated key adds quotation marks, and so
+    # does a key whose value is null: frames with the usual number are free of both, and the rest is looked at in full.
+    quotes, check_more = _RULES[type(frame)]
+    marks = payload.count(b'"')
+    if marks != quotes:
+        replies = isinstance(frame, Send) and frame.reply_to is not None and marks == quotes + _OPTIONAL_QUOTES
+        if not replies and (flaw := _flaw(payload)):
+            raise _invalid(payload, flaw)
+    if check_more is not None:
+        check_more(frame, text_bytes)
     return frame
 
 
-def _repeats_a_key(payload: bytes) -> bool:
+def _flaw(payload: bytes) -> str | None:
+    """What is wrong with a frame that has been decoded, and that msgspec does not mind."""
     pairs: list[tuple[str, Any]] = []
     json.loads(payload, object_pairs_hook=pairs.extend)  # a frame is flat, and it has been decoded once already
-    return len(pairs) != len({key for key, _ in pairs})
+    if len(pairs) != len({key for key, _ in pairs}):
+        return "a field is repeated"
+    if any(value is None for _, value in pairs):
+        return "a field is null: leave it out"
+    return None
 
 
 _lenient: Final = json.JSONDecoder(strict=False, parse_int=float)  # int() raises for more than 4,300 digits
@@ -196,13 +216,7 @@ def _invalid(payload: bytes, why: str) -> InvalidFrame:
         frame = None
     named = frame if isinstance(frame, dict) else {}
     id, ref = (name if is_name(name := named.get(key), ID_LENGTH) else None for key in ("id", "ref"))
-    return InvalidFrame(ErrorCode.BAD_FRAME, _shown(why), id=id, ref=ref)
-
-
-def _shown(why: str) -> str:
-    """`why` without control characters and not longer than 200: it may quote what the client sent."""
-    why = why.replace(f"matching regex {NO_CONTROLS!r}", "without control characters")
-    return "".join(c if c.isprintable() else "�" for c in why[:200])
+    return InvalidFrame(ErrorCode.BAD_FRAME, in_words(why), id=id, ref=ref)
 
 
 def encode(frame: ServerFrame | ClientFrame) -> bytes:

@@ -230,7 +230,7 @@ export class ChatClient extends EventEmitter {
     } else if (frame.type === "messages") {
       for (const entry of frame.messages) {
         if (entry.from === this.#welcome.user) this.#settled(entry); // may be one whose answer was lost
-        if (this.#hold(entry, entry.from) && entry.kind === "message") this.emit("message", entry); // [L5]
+        if (this.#hold(entry, entry.from) && (entry.kind ?? "message") === "message") this.emit("message", entry); // [L5]
       }
       this.#advance();
     } else if (frame.type === "stored") {

@@ -116,3 +116,14 @@ def test_without_a_rate_limit_every_bucket_is_off() -> None:
     buckets = Allowances(Settings(send_rate=None, send_burst=1, new_devices=1)).claim("alice", 0.0)
     for bucket in (buckets.sends, buckets.typing, buckets.new_devices):
         assert not any(bucket.take(0.0) for _ in range(100))
+
+
+def test_more_than_one_token_at_a_time() -> None:
+    """If this fails, a large text costs no more than a small one, or one that is told when to come back is refused again."""
+    bucket = Bucket(10.0, 100, 0.0)
+    assert bucket.take(0.0, 90) == 0.0
+    assert bucket.take(0.0, 30) == 2.0
+    assert bucket.take(2.0, 30) == 0.0
+    assert bucket.take(2.0, 0) == 0.0
+    assert bucket.take(12.0, 500) == 0.0, "it holds no more than 100"
+    assert bucket.take(12.0, 500) == 10.0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any, TypeAlias
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from trio_chat import wire
 from trio_chat.core import events
-from trio_chat.core.batch import Batch, Draft, Stored
+from trio_chat.core.batch import Batch, BlockChange, Draft, Progress, ReadMark, Refused, Removal, Stored
+from trio_chat.core.intake import Command, Pending
 from trio_chat.core.machine import Core
 from trio_chat.errors import CloseCode, ErrorCode
 from trio_chat.settings import Settings
@@ -20,6 +24,7 @@ from .world import BAD, Client, World, replay
 USERS = ("alice", "bob", "eve")
 DEVICES = ("phone", "laptop", "watch")
 users = st.sampled_from(USERS)
+Spoken: TypeAlias = wire.Send | wire.Edit | wire.Delete
 texts = st.sampled_from(["hi", "ho", "x" * 150, "é" * 400])
 codes = st.sampled_from(list(ErrorCode))
 fates = st.sampled_from(["stored"] * 6 + ["refused in part", "refused"])
@@ -27,13 +32,26 @@ fates = st.sampled_from(["stored"] * 6 + ["refused in part", "refused"])
 # Limits so small that every one of them is met within a few steps.
 TIGHT = Settings(
     text_bytes=600, window=3, window_bytes=600, uncommitted=3, uncommitted_bytes=1500, batch=2, waiting=5,
-    waiting_bytes=3000, send_rate=None, bad_frames=3, ping_interval=4.0, ping_timeout=2.0, connections=2,
+    waiting_bytes=3000, send_rate=None, bad_frames=3, ping_interval=4.0, ping_timeout=2.0, connections=2, queries=2,
 )  # fmt: skip
 SLOW = Settings(
     window=2, window_bytes=100_000, uncommitted=1, batch=1, waiting=2, send_rate=0.5, send_burst=4, new_devices=3,
-    bad_frames=3,
+    bad_frames=3, request_rate=1.0, request_burst=6, queries=1, byte_rate=100, byte_burst=1500, refusals=4,
 )  # fmt: skip
 WIDE = Settings(window=50, send_burst=10)
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"kind": wire.History, "ids": ("m1", "m2")},
+    {"kind": wire.Search, "query": "hi"},
+    {"kind": wire.Conversations},
+    {"kind": wire.Devices},
+    {"kind": wire.Blocks},
+]
+
+
+def without_kind(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "kind"}
 
 
 class CoreMachine(RuleBasedStateMachine):
@@ -45,7 +63,9 @@ class CoreMachine(RuleBasedStateMachine):
         self.memory_path = memory_path
         self.world = World(limits, memory_path=memory_path)
         self.cursors: defaultdict[tuple[str, str], int] = defaultdict(int)  # the furthest each device said it has
-        self.sent_ids: list[tuple[str, str, str, str]] = []
+        self.spoken: list[tuple[str, Spoken]] = []  # what was sent, and by whom
+        self.last_present: defaultdict[str, float] = defaultdict(float)
+        self.stale: dict[int, events.Stood] = {}  # standings that were read and have not arrived
         self.draining = False
         pairs = [("alice", "bob"), ("bob", "alice"), ("eve", "alice"), ("bob", "eve")]
         drafts = [Draft(0, *pairs[number % 4], f"old {number}", "x" * 10 * number) for number in range(stock)]
@@ -88,18 +108,41 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), to=users, text=texts, count=st.integers(1, 4))
     def send(self, data: st.DataObject, to: str, text: str, count: int) -> None:
         client = self.one_of(data, self.speakers())
-        frames = [client.message(f"{text} {n}", to) for n in range(count)]
-        self.sent_ids += [(client.user, frame.id, frame.to, frame.text) for frame in frames]
+        self.speak(client, *[client.message(f"{text} {n}", to) for n in range(count)])
+
+    def speak(self, client: Client, *frames: Spoken) -> None:
+        self.spoken += [(client.user, frame) for frame in frames]
         client.say(*frames)
 
-    @precondition(lambda self: self.speakers() and self.sent_ids)
+    @precondition(lambda self: self.speakers() and self.spoken)
+    @rule(data=st.data(), what=st.sampled_from(["reply", "edit", "edit", "delete", "edit and delete", "all at once"]))
+    def speak_of_a_message(self, data: st.DataObject, what: str) -> None:
+        """Reply to one, or edit or delete one; it may be somebody else's, or gone, or no message at all."""
+        author, message = data.draw(st.sampled_from(self.spoken[-8:]), label="message")
+        authors = [client for client in self.speakers() if client.user == author]
+        client = self.one_of(data, authors or self.speakers())
+        to = message.to if client.user == author else author
+        new_id, target = self.world.new_id, message.id
+        if what == "all at once":
+            target = new_id()
+            self.speak(client, wire.Send(id=target, to=to, text="soon gone"))
+        frames: list[Spoken] = []
+        if what in ("reply", "all at once"):
+            frames.append(wire.Send(id=new_id(), to=to, text="indeed", reply_to=target))
+        if what in ("edit", "edit and delete", "all at once"):
+            frames.append(wire.Edit(id=new_id(), to=to, target=target, text="better"))
+        if what in ("delete", "edit and delete", "all at once"):
+            frames.append(wire.Delete(id=new_id(), to=to, target=target))
+        self.speak(client, *frames)
+
+    @precondition(lambda self: self.speakers() and self.spoken)
     @rule(data=st.data(), twice=st.booleans(), other=st.booleans())
     def send_again(self, data: st.DataObject, twice: bool, other: bool) -> None:
-        user, id, to, text = data.draw(st.sampled_from(self.sent_ids[-12:]))
+        user, frame = data.draw(st.sampled_from(self.spoken[-12:]))
         clients = [client for client in self.speakers() if client.user == user]
         if clients:
-            frame = wire.Send(id=id, to=to, text="something else" if other else text)
-            self.one_of(data, clients).say(*[frame] * (1 + twice))
+            again = wire.Send(id=frame.id, to=frame.to, text="something else") if other else frame
+            self.one_of(data, clients).say(*[again] * (1 + twice))
 
     @precondition(lambda self: self.speakers())
     @rule(data=st.data(), back=st.integers(0, 3))
@@ -128,6 +171,61 @@ class CoreMachine(RuleBasedStateMachine):
     def small_talk(self, data: st.DataObject, to: str, bad: bool) -> None:
         self.one_of(data, self.speakers()).say(wire.Typing(to=to, typing=True), wire.Ping(), *[BAD] * bad)
 
+    @precondition(lambda self: self.speakers())
+    @rule(data=st.data(), peer=users, back=st.integers(-2, 3))
+    def read(self, data: st.DataObject, peer: str, back: int) -> None:
+        client = self.one_of(data, self.speakers())
+        before = len(client.errors)
+        seq = max(self.world.reported[client.user] - back, 0)
+        ahead = seq > self.world.reported[client.user]
+        if ahead:
+            self.world.handle(events.Received(client.id, (wire.Read(peer=peer, seq=seq),)))
+        else:
+            client.say(wire.Read(peer=peer, seq=seq))
+        allowed: list[list[str]] = [[ErrorCode.CURSOR_AHEAD]] if ahead else [[], [ErrorCode.OVERLOADED]]
+        assert client.errors[before:] in allowed
+
+    @precondition(lambda self: self.speakers())
+    @rule(data=st.data(), kinds=st.lists(st.sampled_from(QUESTIONS), min_size=1, max_size=4), last=st.booleans())
+    def ask(self, data: st.DataObject, kinds: list[dict[str, Any]], last: bool) -> None:
+        client = self.one_of(data, self.speakers()[-1:] if last else self.speakers())
+        client.say(*[fields["kind"](ref=self.world.new_id(), **without_kind(fields)) for fields in kinds])
+
+    @precondition(lambda self: self.speakers())
+    @rule(data=st.data(), followed=st.lists(users, max_size=4))
+    def watch(self, data: st.DataObject, followed: list[str]) -> None:
+        self.one_of(data, self.speakers()).ask(wire.Watch, users=tuple(followed))
+
+    @precondition(lambda self: self.speakers())
+    @rule(data=st.data(), peer=users, kind=st.sampled_from([wire.Block, wire.Unblock]))
+    def block(self, data: st.DataObject, peer: str, kind: type[wire.Block | wire.Unblock]) -> None:
+        self.one_of(data, self.speakers()).ask(kind, user=peer)
+
+    @precondition(lambda self: len(self.speakers()) > 2)
+    @rule(data=st.data(), device=st.sampled_from(DEVICES))
+    def remove_device(self, data: st.DataObject, device: str) -> None:
+        self.one_of(data, self.speakers()).ask(wire.RemoveDevice, device=device)
+
+    @precondition(lambda self: self.speakers())
+    @rule(data=st.data())
+    def listen(self, data: st.DataObject) -> None:
+        self.one_of(data, self.speakers()).listen()
+
+    @rule(
+        user=users, peer=users, seq=st.integers(1, 5), what=st.sampled_from(["draft", "read", "block", "unblock", "removal"])
+    )
+    def application_requests(self, user: str, peer: str, seq: int, what: str) -> None:
+        commands: dict[str, Command] = {
+            "draft": Draft(1, user, peer, self.world.new_id(), "of the house"),
+            "read": ReadMark(user, peer, min(seq, self.world.reported[user])),
+            "block": BlockChange(user, peer, blocked=True),
+            "unblock": BlockChange(user, peer, blocked=False),
+            "removal": Removal(user, DEVICES[seq % 3]),
+        }
+        ticket = self.world.request(commands[what])
+        if self.draining:
+            assert self.world.fulfilled[ticket] == Refused(ErrorCode.OVERLOADED)
+
     @precondition(lambda self: len(self.clients()) > 3)
     @rule(data=st.data())
     def disconnect(self, data: st.DataObject) -> None:
@@ -154,12 +252,14 @@ class CoreMachine(RuleBasedStateMachine):
             self.world.append(lambda draft: code if draft in refused else None)
 
     def refuse_batch(self, code: ErrorCode) -> None:
-        heads = {name: user.head for name, user in self.world.core._users.items()}
-        entries = {client.id: len(client.entries) for client in self.clients()}
+        core = self.world.core
+        state = {name: (user.head, user.blocked, dict(user.reads)) for name, user in core._users.items()}
+        told = {client.id: (len(client.entries), len(client.told)) for client in self.clients()}
         self.world.refuse_batch(code)
         self.world.tell()
-        assert {name: user.head for name, user in self.world.core._users.items()}.items() <= heads.items()  # I8
-        assert all(len(self.world.clients[id].entries) == count for id, count in entries.items())
+        after = {name: (user.head, user.blocked, dict(user.reads)) for name, user in core._users.items()}
+        assert all(state[name] == known for name, known in after.items())  # I8
+        assert all((len(client.entries), len(client.told)) == told[client.id] for client in self.clients())
 
     @precondition(lambda self: self.world.results is not None)
     @rule()
@@ -167,15 +267,48 @@ class CoreMachine(RuleBasedStateMachine):
         batch, results = self.world.batch, self.world.results
         assert batch is not None
         assert results is not None
-        alive = {client.id for client in self.speakers()}
+        reads = {name: dict(user.reads) for name, user in self.world.core._users.items()}
+        before = {client.id: len(client.stored) for client in self.speakers()}
+        self.world.tell()
         stored = Counter[int](
             draft.source
             for draft, result in zip(batch.drafts, results.drafts, strict=True)
-            if isinstance(result, Stored) and draft.source in alive
+            if isinstance(result, Stored) and draft.source > 0
         )
-        before = {id: len(self.world.clients[id].stored) for id in stored}
-        self.world.tell()
-        assert all(len(self.world.clients[id].stored) == before[id] + count for id, count in stored.items())
+        for id, count in stored.items():
+            client = self.world.clients[id]
+            assert not client.open or len(client.stored) == before[id] + count
+        self.others_were_told(results.progress)
+        for mark in batch.reads:
+            if mark.seq > reads.get(mark.user, {}).get(mark.peer, 0):
+                for client in self.world.present(mark.user):
+                    assert mark.seq <= max(client.marks.own[mark.peer], client.has_read[mark.peer]), (
+                        "not told of a read (R3)"
+                    )
+
+    def others_were_told(self, progress: Iterable[Progress]) -> None:
+        for step in progress:
+            for client in self.world.present(step.user):
+                if not self.world.core_parts(step.user, step.peer):
+                    assert client.marks.delivered[step.peer] >= max(step.delivered, step.read), "no receipt (R2)"
+                    assert client.marks.read[step.peer] >= step.read
+
+    @precondition(lambda self: self.world.asks)
+    @rule(data=st.data(), code=st.sampled_from([None, None, None, *ErrorCode]))
+    def question_is_answered(self, data: st.DataObject, code: ErrorCode | None) -> None:
+        id = data.draw(st.sampled_from(sorted(self.world.asks)))
+        stale = self.stale.pop(id, None)
+        if stale is not None and code is None:
+            self.world.answer_with(id, stale)
+        else:
+            self.world.answer(id, code)
+
+    @precondition(lambda self: any(isinstance(ask.question, wire.Watch) for ask in self.world.asks.values()))
+    @rule(data=st.data())
+    def standing_is_read(self, data: st.DataObject) -> None:
+        watches = [id for id, ask in self.world.asks.items() if isinstance(ask.question, wire.Watch)]
+        id = data.draw(st.sampled_from(watches))
+        self.stale[id] = self.world.read_standing(id)
 
     @precondition(lambda self: self.world.loads)
     @rule(data=st.data())
@@ -204,14 +337,11 @@ class CoreMachine(RuleBasedStateMachine):
         if floor > self.world.store.floors.get(user, 0):
             self.world.retain(user, floor)
 
-    @rule(blocker=users, blocked=st.just("eve"))
-    def block(self, blocker: str, blocked: str) -> None:
-        self.world.store.blocks ^= {(blocker, blocked)}
-
     # Time and the application.
 
     @rule()
     def settle(self) -> None:
+        self.stale.clear()
         self.world.settle()
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 3.0]), everyone_lives=st.booleans())
@@ -232,7 +362,7 @@ class CoreMachine(RuleBasedStateMachine):
     def drain_some(self, data: st.DataObject) -> None:
         self.world.drain(*data.draw(st.lists(st.sampled_from(self.clients()), min_size=1, max_size=3)))
 
-    @precondition(lambda self: len(self.sent_ids) > 25 and not self.draining)
+    @precondition(lambda self: len(self.spoken) > 25 and not self.draining)
     @rule()
     def drain(self) -> None:
         self.draining = True
@@ -251,18 +381,31 @@ class CoreMachine(RuleBasedStateMachine):
             assert set(user.connections) == {client.id for client in present if client.user == user.name}
             devices = [client.device for client in present if client.user == user.name and not client.send_only]
             assert sorted(user.devices) == sorted(devices)  # one connection for each device (C3)
+            if user.present:
+                assert user.blocked == {peer for name, peer in world.reported_blocks if name == user.name}
+            assert all(seq <= world.store.reads[user.name, peer] for peer, seq in user.reads.items())  # I8
         intake = core._intake
-        assert len(intake._drafts) <= self.limits.waiting
-        assert intake._bytes == sum(pending.size for pending in intake._drafts)
+        waiting: Iterable[Pending[Command]] = chain(intake._drafts, intake._blocks, intake._removals, intake._reads.values())
+        commands = list(waiting)
+        assert len(commands) <= self.limits.waiting
+        assert intake._bytes == sum(pending.size for pending in commands)
         assert set(intake._openings) <= set(core._connections)
         assert len(core._allowances._departed) <= self.limits.connections
-        drafts: Counter[int] = Counter(pending.connection.id for pending in intake._drafts)
         if intake._in_flight is not None:
             assert world.batch is not None
-            drafts.update(pending.connection.id for pending in intake._in_flight.drafts)
+            commands += chain(intake._in_flight.drafts, intake._in_flight.reads)
+        owed: defaultdict[int, list[int]] = defaultdict(list)
+        for pending in commands:
+            if isinstance(pending.command, Draft | ReadMark):
+                owed[pending.source].append(pending.size)
         for client in present:
             connection = core._connections[client.id]
-            assert client.awaiting.total() == connection.uncommitted == drafts[client.id]  # S3
+            requests = [*([connection.request] if connection.request else []), *connection.waiting]
+            assert [asked.request.ref for asked in requests] == client.asking  # each is answered once, in order
+            assert len(connection.waiting) <= self.limits.queries
+            sizes = owed[client.id] + [asked.size for asked in requests]
+            assert (connection.unanswered, connection.unanswered_bytes) == (len(sizes), sum(sizes))
+            assert client.awaiting.total() <= len(owed[client.id])  # S3
             if not client.open or client.send_only:
                 assert not client.entries
                 continue
@@ -274,9 +417,31 @@ class CoreMachine(RuleBasedStateMachine):
             assert len(unacked) <= 1 or sum(map(wire.encoded_size, unacked)) <= self.limits.window_bytes
             assert len(connection.named) <= self.limits.window
             assert connection.loading == (client.id in world.loads)
+        self.nobody_is_a_ghost(present)
         for key, cursor in world.store.cursors.items():
             assert cursor <= world.store.delivered.get(key[0], 0) <= world.store.head(key[0])  # I2
             assert cursor <= max(self.cursors[key], world.store.begun[key])  # moved by acks only
+
+    def nobody_is_a_ghost(self, present: list[Client]) -> None:
+        world, presence = self.world, self.world.core._presence
+        for name in USERS:
+            if world.present(name):
+                self.last_present[name] = world.now
+        index = {(name, id) for name, watchers in presence._watchers.items() for id in watchers}
+        connections = [world.core._connections[client.id] for client in present]
+        assert index == {(name, connection.id) for connection in connections for name in connection.watched}
+        assert set(presence._leaving) <= set(presence._watchers)
+        for client in present:
+            watched = world.core._connections[client.id].watched
+            assert set(watched) <= client.watching
+            assert len(watched) <= wire.WATCHED
+            for name in client.watching:
+                online = client.marks.online[name][0]
+                assert online == watched.get(name, False)
+                if name in watched:
+                    assert not world.core_parts(client.user, name)
+                    left = world.now - self.last_present[name]
+                    assert online if world.present(name) else not online or left < self.limits.presence_delay
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -284,7 +449,7 @@ class CoreMachine(RuleBasedStateMachine):
         world = self.world
         world.now += 1.0  # a page that failed is asked for again by the heartbeat; apart from that, acks alone must do
         world.handle(events.Tick(frozenset(client.id for client in self.clients())))
-        world.settle()
+        self.settle()
         while behind := [client for client in self.speakers() if not client.send_only and client.acked < client.held]:
             for client in behind:
                 self.acknowledge(client, client.held)
@@ -292,17 +457,20 @@ class CoreMachine(RuleBasedStateMachine):
             self.holds()
         for client in self.speakers():
             assert client.awaiting.total() == 0, "a send was not answered (S3)"
+            assert client.asking == [], "a request was not answered"
+            client.listen()
             # Everything after its start, each once: by entries in order, by `stored`, or told as gone.
             assert client.send_only or client.held == world.store.head(client.user), "a device is not served"
         world.drain()
         world.settle()
         assert all(client.closed for client in world.clients.values() if not client.gone)
         assert world.core.idle
+        assert set(world.fulfilled) == set(range(1, world.tickets + 1)), "a request of the application's was not answered"
         assert world.core.connections == 0
         for client in self.clients():
-            if not client.send_only and client.frames and client.code == CloseCode.GOING_AWAY:
-                cursor = world.store.cursors.get((client.user, client.device), 0)
-                assert cursor >= client.acked, "an ack was lost (A3)"
+            key = client.user, client.device
+            if client.frames and client.code == CloseCode.GOING_AWAY and key not in world.store.removed:
+                assert client.send_only or world.store.cursors[key] >= client.acked, "an ack was lost (A3)"
         replay(world, Core(self.limits, memory_path=self.memory_path))
 
 

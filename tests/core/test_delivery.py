@@ -5,6 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from trio_chat import wire
 from trio_chat.core import effects
@@ -469,7 +470,10 @@ def test_no_entry_leaves_for_somebody_else() -> None:
 
 Step = tuple[str, int]
 steps = st.lists(
-    st.tuples(st.sampled_from(["send", "send", "send", "commit", "load", "ack", "wait", "reconnect"]), st.integers(0, 5)),
+    st.tuples(
+        st.sampled_from(["send", "send", "send", "reply", "edit", "delete", "commit", "load", "ack", "wait", "reconnect"]),
+        st.integers(0, 5),
+    ),
     max_size=60,
 )
 
@@ -489,7 +493,23 @@ def catch_up(world: World, client: Client) -> None:
     assert client.held == world.store.head(client.user), "a device is not served"
 
 
-def history(script: list[Step], limits: Settings, *, memory_path: bool) -> list[list[tuple[int, str]]]:
+def about(client: Client, action: str, target: str, to: str) -> wire.Send | wire.Edit | wire.Delete:
+    """Something that is said of a message."""
+    id = client.world.new_id()
+    if action == "reply":
+        return wire.Send(id=id, to=to, text="indeed", reply_to=target)
+    return (
+        wire.Edit(id=id, to=to, target=target, text="better")
+        if action == "edit"
+        else wire.Delete(id=id, to=to, target=target)
+    )
+
+
+def bare(entry: Message) -> Message:
+    return replace(entry, text=None)
+
+
+def history(script: list[Step], limits: Settings, *, memory_path: bool) -> list[list[Message]]:
     """Play the script; return what each connection got in all, own messages that only `stored` named included."""
     world = World(limits, memory_path=memory_path)
     names = ["alice", "alice", "bob", "bob", "alice", "bob"]
@@ -500,6 +520,8 @@ def history(script: list[Step], limits: Settings, *, memory_path: bool) -> list[
         match action:
             case "send":
                 client.send(f"from {number}", "bob" if number % 2 else "alice")
+            case "reply" | "edit" | "delete" if client.spoken:
+                client.say(about(client, action, client.spoken[-1 - number // 2 :][0], "bob" if number % 2 else "alice"))
             case "commit" if world.batch is not None:
                 world.commit()
             case "load" if world.loads:
@@ -519,7 +541,15 @@ def history(script: list[Step], limits: Settings, *, memory_path: bool) -> list[
     got = []
     for client in world.clients.values():
         seqs = {*client.seqs, *client.named}
-        got.append([(seq, world.store.logs[client.user][seq - 1].id) for seq in sorted(seqs)])
+        entries = {entry.seq: entry for entry in (*world.store.logs.get(client.user, ()), *client.entries)}
+        # What was deleted in the end may have left with its text or without it, by the moment at which it left.
+        deleted = {entry.target for entry in entries.values() if entry.kind == "delete"}
+        got.append(
+            [
+                bare(entries[seq]) if deleted & {entries[seq].id, entries[seq].target} else entries[seq]
+                for seq in sorted(seqs)
+            ]
+        )
         assert len(client.seqs) == len(set(client.seqs))
         assert sorted(seqs) == list(range(client.start + 1, client.held + 1))
     return got

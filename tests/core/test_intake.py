@@ -7,8 +7,9 @@ import time
 import pytest
 
 from trio_chat import wire
-from trio_chat.core.batch import Mark, Results
+from trio_chat.core.batch import BlockChange, Draft, Mark, ReadMark, Refused, Removal, Results
 from trio_chat.core.events import Committed, Received
+from trio_chat.core.intake import Command
 from trio_chat.errors import CloseCode, ErrorCode
 from trio_chat.settings import Settings
 
@@ -216,3 +217,89 @@ def test_an_opening_that_fails_is_closed() -> None:
     world.refuse_batch(ErrorCode.STORE_UNAVAILABLE)
     world.tell()
     assert alice.code == CloseCode.INTERNAL
+
+
+REFUSED = Refused(ErrorCode.INTERNAL)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        Results((), (REFUSED,), (REFUSED,), (REFUSED,)),
+        Results((REFUSED,), (REFUSED,), (), (REFUSED,)),
+        Results((REFUSED,), (REFUSED,), (REFUSED,), ()),
+        Results((REFUSED,), (REFUSED,), (REFUSED,), (REFUSED,), reads=(REFUSED, REFUSED)),
+    ],
+)
+def test_each_kind_of_result_is_counted(results: Results) -> None:
+    """If this fails, a block is answered with what became of another when a store forgets a row."""
+    world = World()
+    world.connect("keeps the store busy")
+    world.connect("alice")
+    for command in one_of_each():
+        world.request(command)
+    world.commit()
+    with pytest.raises(RuntimeError, match="another number of results"):
+        world.core.handle(Committed(results), world.now)
+
+
+def one_of_each() -> list[Command]:
+    return [
+        Draft(0, "alice", "bob", "x", "hi"),
+        ReadMark("alice", "bob", 0),
+        BlockChange("alice", "eve", blocked=True),
+        Removal("alice", "phone"),
+    ]
+
+
+def test_all_that_waits_counts_and_weighs() -> None:
+    """If this fails, what is no message waits in any number (I6)."""
+    world = World(Settings(send_rate=None, waiting=4))
+    world.connect("keeps the store busy")
+    commands = one_of_each()
+    for place, command in enumerate(commands):
+        assert not world.core._intake.full
+        world.request(command)
+        assert world.core._intake._bytes >= 200 * (place + 1)
+    assert world.core._intake.full
+    assert world.request(commands[0]) in world.fulfilled
+    world.commit()
+    batch = world.batch
+    assert batch is not None
+    assert [*batch.drafts, *batch.reads, *batch.blocks, *batch.removals] == [
+        Draft(-2, "alice", "bob", "x", "hi"), *commands[1:]
+    ]  # fmt: skip
+    assert world.core._intake._bytes == 0
+    assert not world.core.idle
+    world.settle()
+    assert len(world.fulfilled) == 5
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_whatever_waits_is_work_left(place: int) -> None:
+    """If this fails, a drain ends before all that was taken in is committed (D1)."""
+    world = World()
+    world.request(one_of_each()[place])
+    assert not world.core.idle
+    assert (world.batch is None) == (place == 1), "a read mark waits for company, and nothing else does"
+    world.drain()
+    assert not world.core.idle
+    world.settle()
+    assert world.core.idle
+
+
+def test_read_marks_and_changes_have_a_bound_for_each_batch() -> None:
+    """If this fails, a backlog becomes one transaction that blocks everybody until it is through."""
+    world = World(Settings(batch=3, send_rate=None))
+    world.connect("keeps the store busy")
+    for number in range(1500):
+        world.request(ReadMark("alice", f"peer {number}", 0))
+    for number in range(5):
+        world.request(BlockChange("alice", f"peer {number}", blocked=True))
+        world.request(Removal("alice", f"device {number}"))
+    sizes = []
+    while world.batch is not None:
+        sizes.append((len(world.batch.reads), len(world.batch.blocks), len(world.batch.removals)))
+        world.commit()
+    assert sizes == [(0, 0, 0), (1024, 3, 3), (476, 2, 2)]
+    assert len(world.fulfilled) == 1510

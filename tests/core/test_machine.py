@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from trio_chat import wire
 from trio_chat.core import effects
 from trio_chat.core.batch import Draft, Opened, Results, Stored
-from trio_chat.core.events import Committed, Connected, Disconnected, Received, Revoked, Tick
+from trio_chat.core.events import Committed, Connected, Disconnected, Event, Received, Revoked, Tick
 from trio_chat.core.machine import Core
 from trio_chat.errors import CloseCode, ErrorCode, InvalidFrame
 from trio_chat.settings import Settings
@@ -704,3 +706,10 @@ def test_a_replay_gives_the_same_effects() -> None:
     replay(world, Core(Settings(window=3)))
     with pytest.raises(AssertionError):
         replay(world, Core(Settings(window=4)))
+
+
+def test_the_core_knows_every_frame_and_every_event() -> None:
+    """If this fails, a frame that `features` promises ends the server."""
+    core = Core(FREE)
+    assert set(core._on_frame) == {*get_args(wire.ClientFrame), InvalidFrame}
+    assert set(core._on_event) == set(get_args(Event))

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, get_args
+
+from msgspec.structs import replace
 
 from trio_chat import wire
 from trio_chat.core import effects, events
-from trio_chat.core.batch import Batch, Draft, Page, PageRequest, Refused, Results
+from trio_chat.core.batch import Batch, Draft, Page, PageRequest, Refused, Results, Stored
+from trio_chat.core.connection import Request
+from trio_chat.core.intake import Command
 from trio_chat.core.machine import Core
 from trio_chat.errors import CloseCode, ErrorCode, InvalidFrame
 from trio_chat.model import Message
@@ -19,7 +23,32 @@ from trio_chat.settings import Settings
 
 from .model import ModelStore, accept
 
+REQUESTS: Final = get_args(Request)
+DRAFTS: Final = (wire.Send, wire.Edit, wire.Delete)
 BAD = InvalidFrame(ErrorCode.BAD_FRAME, "not a frame")
+
+
+class Marks:
+    """What a client makes of what it is told of others: it keeps the highest of a mark, and the last of a presence."""
+
+    def __init__(self) -> None:
+        self.delivered: Counter[str] = Counter()
+        self.read: Counter[str] = Counter()
+        self.own: Counter[str] = Counter()
+        """How far the user has read the peer's messages on another device."""
+        self.online: dict[str, tuple[bool, int | None]] = {}
+
+    def take(self, frame: wire.ServerFrame) -> None:
+        match frame:
+            case wire.Receipt(peer=peer, delivered=delivered, read=read):
+                self.delivered[peer] = max(self.delivered[peer], delivered)
+                self.read[peer] = max(self.read[peer], read)
+            case wire.ReadElsewhere(peer=peer, seq=seq):
+                self.own[peer] = max(self.own[peer], seq)
+            case wire.Presence(user=user, online=online, last_seen=last_seen):
+                self.online[user] = (online, last_seen)
+            case _:
+                raise AssertionError(f"told {frame}")
 
 
 class Client:
@@ -33,13 +62,27 @@ class Client:
         self.send_only = event.send_only
         self.frames: list[wire.ServerFrame] = []
         self.offered: list[wire.ServerFrame] = []
+        self.told: list[wire.ServerFrame] = []
+        """What it was told of others, when it reads at once."""
+        self.marks = Marks()
+        self.slow: dict[tuple[str, str], wire.ServerFrame] = {}
+        """The same, as it waits for a client that reads now and then."""
+        self.slow_marks = Marks()
+        self.last_of_key: dict[tuple[str, str], wire.ServerFrame] = {}
         self.pings = 0
         self.paused = True
         self.closed: effects.Close | None = None
+        self.welcomed = False
         self.gone = False
         self.draining = False
         self.awaiting: Counter[str] = Counter()
-        """The sends that were not answered yet, by id."""
+        """The sends, edits and deletions that were not answered yet, by id."""
+        self.asking: list[str] = []
+        """The references of the requests that were not answered yet, in order."""
+        self.has_read: Counter[str] = Counter()
+        """The highest read mark it gave, by peer."""
+        self.watching: set[str] = set()
+        """Whom the last ``watch`` that was answered names."""
         self.spoken: list[str] = []
         """The ids of all sends, in order."""
         self.stopped: list[tuple[int, int]] = []
@@ -60,9 +103,13 @@ class Client:
     def say(self, *frames: wire.ClientFrame | InvalidFrame) -> None:
         """Send frames; the server reads them at once."""
         for frame in frames:
-            if isinstance(frame, wire.Send):
+            if isinstance(frame, DRAFTS):
                 self.awaiting[frame.id] += 1
                 self.spoken.append(frame.id)
+            elif isinstance(frame, REQUESTS) or (isinstance(frame, InvalidFrame) and frame.ref is not None):
+                self.asking.append(str(frame.ref))
+            elif isinstance(frame, wire.Read):
+                self.has_read[frame.peer] = max(self.has_read[frame.peer], frame.seq)
         self.world.handle(events.Received(self.id, frames))
 
     def send(self, text: str, to: str, id: str | None = None) -> str:
@@ -81,6 +128,19 @@ class Client:
         if seq <= self.held:
             self.acked = max(self.acked, seq)
         self.say(wire.Ack(seq=seq))
+
+    def ask(self, kind: type[Any], **fields: Any) -> str:
+        """Make a request and return its reference."""
+        ref = self.world.new_id()
+        self.say(kind(ref=ref, **fields))
+        return ref
+
+    def listen(self) -> None:
+        """Read what waits of others: it must say as much as all that ever waited."""
+        for frame in self.slow.values():
+            self.slow_marks.take(frame)
+        self.slow.clear()
+        assert vars(self.slow_marks) == vars(self.marks), "a frame that was replaced said more than the next of its key"
 
     def leave(self) -> None:
         """Hang up, or find that the server did."""
@@ -125,7 +185,7 @@ class Client:
     @property
     def open(self) -> bool:
         """Whether the client may speak and be spoken to."""
-        return bool(self.frames) and self.closed is None and not self.gone
+        return self.welcomed and self.closed is None and not self.gone
 
     def all(self, kind: type[Any]) -> list[Any]:
         """The frames of a kind."""
@@ -142,6 +202,8 @@ class Client:
         match frame:
             case wire.Welcome():
                 assert (frame.user, frame.device) == (self.user, self.device)
+                assert not self.welcomed
+                self.welcomed = True
                 self.start = self.last = self.held = frame.cursor
             case wire.Messages():
                 assert frame.messages, "a frame without entries"
@@ -167,6 +229,18 @@ class Client:
                 place = self._place(id)
                 if place >= 0 and ErrorCode(frame.code).retryable:
                     self.stopped.append((place, len(self.spoken)))
+            case wire.Error(ref=str(ref)):
+                assert (frame.retry_after is not None) == ErrorCode(frame.code).retryable
+                self.asking.remove(ref)
+            case (
+                wire.HistoryAnswer(ref=ref)
+                | wire.SearchAnswer(ref=ref)
+                | wire.ConversationsAnswer(ref=ref)
+                | wire.DevicesAnswer(ref=ref)
+                | wire.Blocked(ref=ref)
+            ):
+                assert self.asking[0] == ref, "answered out of turn"
+                self.asking.remove(ref)
         while self.held < self.last or self.held + 1 in self.named:
             self.held += 1
 
@@ -174,10 +248,39 @@ class Client:
         assert not self.send_only
         assert self.user in (message.sender, message.recipient), "an entry of somebody else's log (I9)"
         assert message.seq <= self.world.reported[self.user], "an entry before its commit is known (I4)"
-        assert message == self.world.store.logs[self.user][message.seq - 1]
+        entry = self.world.store.logs[self.user][message.seq - 1]
+        if self.world.arriving and entry.text is None:  # a page may have been read before the text was deleted
+            message = replace(message, text=None)
+        assert message == entry
         self._until(message.seq)
         self.last = message.seq
         self.entries.append(message)
+
+    def hear(self, key: tuple[str, str], frame: wire.ServerFrame) -> None:
+        """The client is told something of others, or by another device."""
+        world, name = self.world, key[1]
+        match frame:
+            case wire.Receipt(peer=peer, delivered=delivered, read=read):
+                assert not self.send_only
+                assert peer == name
+                assert 0 <= read <= delivered <= world.reported[self.user]
+                assert world.store.logs[self.user][delivered - 1].recipient == peer, "a receipt for something else (I9)"
+                before = self.last_of_key.get(key, wire.Receipt(peer=peer))
+                assert isinstance(before, wire.Receipt)
+                assert (before.delivered, before.read) <= (delivered, read), "a receipt went back (R2)"
+            case wire.ReadElsewhere(peer=peer, seq=seq):
+                assert not self.send_only
+                assert seq <= world.store.reads[self.user, peer], "a read mark that is not committed (I4)"
+            case wire.Presence(user=user, online=online, last_seen=last_seen):
+                assert not (online and last_seen is not None)
+                if user != self.user and (online or last_seen is not None):
+                    assert world.store.acquainted(self.user, user, world.reported_blocks), "none of this user's business"
+                if online:
+                    assert world.present(user), "a ghost"
+                assert world.answering or online != self.marks.online[user][0], "told what it was told"
+        self.told.append(frame)
+        self.marks.take(frame)
+        self.slow[key] = self.last_of_key[key] = frame
 
     def _until(self, seq: int) -> None:
         assert seq > self.last, "again, or out of order (I3)"
@@ -205,8 +308,14 @@ class World:
         self.results: Results | None = None
         self.loads: dict[int, PageRequest] = {}
         self.pages: dict[int, Page] = {}
+        self.arriving = False
+        self.answering = False
+        self.asks: dict[int, effects.Ask] = {}
+        self.fulfilled: dict[int, Stored | Refused | tuple[str, ...] | None] = {}
+        self.tickets = 0
         self.reported: Counter[str] = Counter()
         """The head of each log as far as the core was told of it."""
+        self.reported_blocks: set[tuple[str, str]] = set()
         self.tape: list[tuple[events.Event | None, float, object]] = []
         """Everything the core was told or asked (None: for a batch), when, and what it said."""
         self._ids = 0
@@ -228,10 +337,15 @@ class World:
         self.tape.append((None, self.now, batch))
         if batch is not None:
             assert self.batch is None, "a second batch in flight (L2)"
-            assert batch.marks or batch.openings or batch.drafts
+            assert any((batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals))
             self.batch = batch
 
     def _carry_out(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.Fulfil):
+            assert 0 < effect.ticket <= self.tickets
+            assert effect.ticket not in self.fulfilled, "a request of the application's that is answered twice"
+            self.fulfilled[effect.ticket] = effect.result
+            return
         client = self.clients[effect.connection]
         assert not client.gone, "an effect for a connection that is gone (I7)"
         assert client.closed is None, "an effect after Close (I7)"
@@ -239,7 +353,18 @@ class World:
             case effects.Send():
                 client.take(effect.frame)
             case effects.Offer():
+                assert isinstance(effect.frame, wire.TypingFrom)
+                assert not client.send_only
+                assert not self.core_parts(client.user, effect.frame.sender), "heard of somebody who is blocked (B1)"
                 client.offered.append(effect.frame)
+            case effects.Tell():
+                assert client.welcomed, "told something before its welcome"
+                client.hear(effect.key, effect.frame)
+            case effects.Ask():
+                assert effect.user == client.user, "a question on behalf of somebody else (I9)"
+                assert client.asking[0] == effect.question.ref, "asked out of turn"
+                assert client.id not in self.asks, "a second question in flight"
+                self.asks[client.id] = effect
             case effects.Load():
                 assert client.id not in self.loads, "a second page asked for"
                 assert effect.request.limit > 0
@@ -258,8 +383,23 @@ class World:
                 client.closed = effect
                 if effect.code is CloseCode.GOING_AWAY:
                     assert client.awaiting.total() == 0, "closed before the answers went out (D1)"
+                    assert client.asking == []
 
-    # What clients do.
+    def present(self, user: str) -> list[Client]:
+        """The connections by which the user is there."""
+        return [client for client in self.clients.values() if client.user == user and client.open and not client.send_only]
+
+    def core_parts(self, one: str, other: str) -> bool:
+        """Whether the core was told that one of the two blocks the other."""
+        return not self.reported_blocks.isdisjoint({(one, other), (other, one)})
+
+    # What clients and the application do.
+
+    def request(self, command: Command) -> int:
+        """The application wants something committed. Returns the ticket."""
+        self.tickets += 1
+        self.handle(events.Requested(self.tickets, command))
+        return self.tickets
 
     def connect(
         self, user: str, device: str = "phone", *, log: str | None = None, after: int | None = None, send_only: bool = False
@@ -290,7 +430,14 @@ class World:
         """The batch in flight fails as a whole."""
         assert self.batch is not None
         refused = Refused(code)
-        self.results = Results((refused,) * len(self.batch.openings), (refused,) * len(self.batch.drafts))
+        self.results = Results(
+            openings=(refused,) * len(self.batch.openings),
+            drafts=(refused,) * len(self.batch.drafts),
+            blocks=(refused,) * len(self.batch.blocks),
+            removals=(refused,) * len(self.batch.removals),
+            reads=(refused,) * len(self.batch.reads),
+            at=int(self.now * 1000),
+        )
 
     def tell(self) -> None:
         """The core learns how the batch ended."""
@@ -298,6 +445,7 @@ class World:
         assert self.results is not None
         for user in self.store.logs:
             self.reported[user] = self.store.head(user)
+        self.reported_blocks = set(self.store.blocks)
         results, self.batch, self.results = self.results, None, None
         self.handle(events.Committed(results))
 
@@ -316,13 +464,63 @@ class World:
         if client not in self.pages:
             self.read(client)
         del self.loads[client]
+        self.arriving = True
         self.handle(events.Loaded(client, self.pages.pop(client)))
+        self.arriving = False
 
     def fail_load(self, client: int) -> None:
         """The page cannot be read."""
         del self.loads[client]
         self.pages.pop(client, None)
         self.handle(events.LoadFailed(client))
+
+    def answer(self, client: int, code: ErrorCode | None = None) -> None:
+        """The store answers the question, or says why it cannot."""
+        ask = self.asks[client]
+        if code is None:
+            self.answer_with(client, self._read(ask.user, ask.question))
+        else:
+            self.answer_with(client, events.Answered(client, code))
+
+    def answer_with(self, client: int, event: events.Answered | events.Stood) -> None:
+        """This is the answer."""
+        ask, asker = self.asks.pop(client), self.clients[client]
+        before = len(asker.told)
+        there = asker.open
+        if isinstance(event, events.Stood) and there:
+            assert isinstance(ask.question, wire.Watch)
+            assert asker.asking.pop(0) == ask.question.ref
+            asker.watching = set(ask.question.users)
+        self.answering = True
+        self.handle(event)
+        self.answering = False
+        if isinstance(event, events.Stood) and there:
+            told = [frame.user for frame in asker.told[before:] if isinstance(frame, wire.Presence)]
+            assert sorted(told) == sorted(asker.watching), "not each who is watched was told of, once"
+
+    def read_standing(self, client: int) -> events.Stood:
+        """What the answer to a ``watch`` would be now."""
+        answer = self._read(self.asks[client].user, self.asks[client].question)
+        assert isinstance(answer, events.Stood)
+        return answer
+
+    def _read(self, user: str, question: effects.Question) -> events.Answered | events.Stood:
+        client, ref, store = next(id for id, ask in self.asks.items() if ask.question is question), question.ref, self.store
+        frame: wire.ServerFrame
+        match question:
+            case wire.Watch(users=users):
+                return events.Stood(client, store.standings(user, users))
+            case wire.History():
+                frame = wire.HistoryAnswer(ref=ref, messages=tuple(store.logs.get(user, ())), more=False, next=None)
+            case wire.Search():
+                frame = wire.SearchAnswer(ref=ref, hits=(), more=False, next=None)
+            case wire.Conversations():
+                frame = wire.ConversationsAnswer(ref=ref, conversations=(), more=False, next=None)
+            case wire.Devices():
+                frame = wire.DevicesAnswer(ref=ref, devices=store.devices(user))
+            case wire.Blocks():
+                frame = wire.Blocked(ref=ref, users=store.blocked(user))
+        return events.Answered(client, frame)
 
     def settle(self) -> None:
         """Let everything happen that needs no time to pass."""
@@ -331,6 +529,8 @@ class World:
                 self.commit()
             elif self.loads:
                 self.arrive(next(iter(self.loads)))
+            elif self.asks:
+                self.answer(next(iter(self.asks)))
             else:
                 return
         raise AssertionError("it never ends")

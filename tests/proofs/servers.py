@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import trio
 
 from trio_chat import Identity, Refused, Request, Settings, SqliteStore, Store, authenticators, open_chat, serve_tcp
-from trio_chat.core.batch import Batch, Page, PageRequest, Results
+from trio_chat.core.batch import Batch, Results
 from trio_chat.store.memory import MemoryStore
 
 LATE: Final = 0.3
@@ -56,33 +55,24 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-class AnswersFirst:
+class AnswersFirst(MemoryStore):
     """The planted bug: says that messages are stored, and stores them a little later."""
 
     def __init__(self, durable: Store, nursery: trio.Nursery) -> None:
+        super().__init__()
         self._durable = durable
-        self._memory = MemoryStore()
         self._nursery = nursery
         self._later: list[tuple[Batch, int]] = []
-        self.failure: str | None = None
 
     async def __aenter__(self) -> Self:
-        await self._memory.__aenter__()
+        await super().__aenter__()
         self._nursery.start_soon(self._commit)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._memory.__aexit__(kind, error, trace)  # noqa: ASYNC102  (returns at once)
-
     async def append(self, batch: Batch, now: int) -> Results:
-        results = await self._memory.append(batch, now)
+        results = await super().append(batch, now)
         self._later.append((batch, now))
         return results
-
-    async def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
-        return await self._memory.pages(requests)
 
     async def _commit(self) -> None:
         while True:

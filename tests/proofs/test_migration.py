@@ -39,7 +39,7 @@ def newer(tmp_path: Path) -> Path:
     """The steps of a version that adds a column to every message, and an index."""
     folder = tmp_path / "steps"
     shutil.copytree(schema.folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "m0002_topic.py").write_text(STEP)
+    (folder / "m9999_topic.py").write_text(STEP)
     return folder
 
 
@@ -78,7 +78,7 @@ def judge(path: Path, steps: Path, messages: int) -> str:
     with closing(sqlite3.connect(path)) as database:
         columns = {row[1] for row in database.execute("PRAGMA table_info(messages)")}
         indexes = {row[1] for row in database.execute("PRAGMA index_list(messages)")}
-        assert ("topic" in columns) is ("messages_by_topic" in indexes) is ("m0002_topic" in names)
+        assert ("topic" in columns) is ("messages_by_topic" in indexes) is ("m9999_topic" in names)
         assert database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
         assert database.execute("SELECT count(*), count(text) FROM messages").fetchone() == (messages, messages)
         assert database.execute("SELECT count(*) FROM log").fetchone() == (2 * messages,)
@@ -132,8 +132,8 @@ def test_a_large_database_is_killed_half_way(
         said += subprocess.run(command(path, newer, what), check=True, capture_output=True, text=True).stderr
         seconds[what] = time.monotonic() - began
         assert judge(path, newer, messages) == {"up": "new", "down": "old"}[what]
-    progress = len(re.findall(r"^(?:applying|undoing) m0002_topic: \d+ s$|^copying .*: \d+ %$", said, re.MULTILINE))
-    assert re.search(r"applying m0002_topic: done in", said)
+    progress = len(re.findall(r"^(?:applying|undoing) m9999_topic: \d+ s$|^copying .*: \d+ %$", said, re.MULTILINE))
+    assert re.search(r"applying m9999_topic: done in", said)
     assert progress >= (2 if scale >= 4 else 0)
     numbers = random.Random(seed)
     found = {"old": 0, "new": 0}

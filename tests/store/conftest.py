@@ -48,12 +48,12 @@ class Memory:
         self.store.blocks.add((blocker, blocked))
 
     def retain(self, user: str, floor: int) -> None:
-        row = self.store._users[user]
+        row = self.store._contents.users[user]
         del row.entries[: floor - row.floor], row.before[: floor - row.floor]
         row.floor = floor
 
     def erase(self, user: str) -> None:
-        self.store._users[user].epoch += 1
+        self.store._contents.users[user].epoch += 1
 
 
 class Sqlite:

@@ -1,4 +1,4 @@
-"""Taking a file from one schema to another and back: with a second step, as a later version would have it."""
+"""Taking a file from one schema to another and back: with two more steps, as a later version would have them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ def down(db):
     db.execute("ALTER TABLE messages DROP COLUMN topic")
 """
 THIRD = "def up(db):\n    db.execute('CREATE TABLE extra (a)')\n\n\ndef down(db):\n    db.execute('DROP TABLE extra')\n"
-FIRST = schema.bundled().names[0]
+BUNDLED = schema.bundled().names
+NEWEST = BUNDLED[-1]
+TOPIC, EXTRA = (f"m{len(BUNDLED) + n:04}_{name}" for n, name in ((1, "topic"), (2, "extra")))
 
 
 def steps_in(folder: Path, fault: str = "") -> schema.Schema:
     """The bundled steps and two more."""
     shutil.copytree(schema.folder(), folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
-    (folder / "m0002_topic.py").write_text(SECOND.format(fault=fault))
-    (folder / "m0003_extra.py").write_text(THIRD)
+    (folder / f"{TOPIC}.py").write_text(SECOND.format(fault=fault))
+    (folder / f"{EXTRA}.py").write_text(THIRD)
     return schema.Schema(folder)
 
 
@@ -69,17 +71,17 @@ async def test_up_and_down_keep_the_messages(path: Path, newer: schema.Schema) -
     """An upgrade, or the way back from it, would cost messages; or the second run would change something."""
     await fill(path)
     said: list[str] = []
-    assert migration.up(path, said.append, newer) == newer.names[1:]
-    assert any("m0002_topic: done" in line for line in said)
+    assert migration.up(path, said.append, newer) == [TOPIC, EXTRA]
+    assert any(f"{TOPIC}: done" in line for line in said)
     assert "topic" in columns(path)
     before = content(path)
     assert migration.up(path, said.append, newer) == []
     assert content(path) == before
-    assert migration.down(path, said.append, steps=newer) == ["m0003_extra"]
-    assert migration.status(path, newer) == [(FIRST, True), ("m0002_topic", True), ("m0003_extra", False)]
-    assert migration.up(path, said.append, newer) == ["m0003_extra"]
-    assert migration.down(path, said.append, FIRST, newer) == ["m0003_extra", "m0002_topic"]
-    assert migration.down(path, said.append, FIRST, newer) == []
+    assert migration.down(path, said.append, steps=newer) == [EXTRA]
+    assert migration.status(path, newer) == [*((name, True) for name in [*BUNDLED, TOPIC]), (EXTRA, False)]
+    assert migration.up(path, said.append, newer) == [EXTRA]
+    assert migration.down(path, said.append, NEWEST, newer) == [EXTRA, TOPIC]
+    assert migration.down(path, said.append, NEWEST, newer) == []
     assert "topic" not in columns(path)
     async with SqliteStore(path) as store:
         (page,) = await store.pages([PageRequest("bob", 0, 100, 10**6)])
@@ -90,7 +92,7 @@ async def test_a_file_with_messages_is_copied_first(path: Path, newer: schema.Sc
     """A step that goes wrong would leave nothing to go back to, or the copy could be read by everybody."""
     await fill(path)
     migration.up(path, lambda line: None, newer)
-    migration.down(path, lambda line: None, FIRST, newer)
+    migration.down(path, lambda line: None, NEWEST, newer)
     first, second = copies(path)
     assert first != second
     assert first.stat().st_mode & 0o777 == 0o600
@@ -116,7 +118,7 @@ async def test_a_step_that_fails_changes_nothing(path: Path, tmp_path: Path) -> 
     broken = steps_in(tmp_path / "broken", fault="db.execute('no such statement')")
     with pytest.raises(ConfigurationError, match="nothing of the step under way was kept"):
         migration.up(path, lambda line: None, broken)
-    assert migration.status(path) == [(FIRST, True)]
+    assert migration.status(path) == [(name, True) for name in BUNDLED]
     assert "topic" not in columns(path)
 
 
@@ -125,11 +127,11 @@ async def test_a_newer_file_is_refused_untouched(path: Path, newer: schema.Schem
     await fill(path)
     migration.up(path, lambda line: None, newer)
     before = content(path)
-    with pytest.raises(SchemaMismatch, match="m0003_extra"):
+    with pytest.raises(SchemaMismatch, match=EXTRA):
         migration.up(path, lambda line: None)
-    with pytest.raises(SchemaMismatch, match="m0003_extra"):
+    with pytest.raises(SchemaMismatch, match=EXTRA):
         migration.down(path, lambda line: None)
-    with pytest.raises(SchemaMismatch, match="m0003_extra"):
+    with pytest.raises(SchemaMismatch, match=EXTRA):
         migration.status(path)
     assert content(path) == before
 
@@ -151,9 +153,10 @@ def test_there_must_be_something_to_undo(path: Path, newer: schema.Schema) -> No
         migration.down(path, lambda line: None)
     assert not path.exists()
     migration.up(path, lambda line: None)
-    with pytest.raises(ConfigurationError, match="does not have the step m0002_topic"):
-        migration.down(path, lambda line: None, "m0002_topic", newer)
-    assert migration.down(path, lambda line: None) == [FIRST]
+    with pytest.raises(ConfigurationError, match=f"does not have the step {TOPIC}"):
+        migration.down(path, lambda line: None, TOPIC, newer)
+    for name in reversed(BUNDLED):
+        assert migration.down(path, lambda line: None) == [name]
     with pytest.raises(ConfigurationError, match="no step to undo"):
         migration.down(path, lambda line: None)
 
@@ -168,9 +171,10 @@ def test_steps_are_created_in_order(tmp_path: Path) -> None:
     """Two steps would have one number, or a new one would not be found."""
     folder = tmp_path / "steps"
     shutil.copytree(schema.folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    assert migration.create("add_topic", folder).name == "m0002_add_topic.py"
-    assert migration.create("add_more", folder).name == "m0003_add_more.py"
-    assert schema.Schema(folder).names == [FIRST, "m0002_add_topic", "m0003_add_more"]
+    numbers = len(BUNDLED) + 1, len(BUNDLED) + 2
+    names = [migration.create(name, folder).stem for name in ("add_topic", "add_more")]
+    assert names == [f"m{numbers[0]:04}_add_topic", f"m{numbers[1]:04}_add_more"]
+    assert schema.Schema(folder).names == [*BUNDLED, *names]
     with pytest.raises(ConfigurationError, match="lower-case"):
         migration.create("Add topic", folder)
     with pytest.raises(ConfigurationError, match="No such file"):
@@ -188,7 +192,7 @@ async def test_what_takes_long_is_reported(path: Path, newer: schema.Schema, mon
     said: list[str] = []
     migration.up(path, said.append, newer)
     assert any(line.startswith("copying") and line.endswith("%") for line in said)
-    assert sum(line.startswith("applying m0002_topic: ") for line in said) > 2
+    assert sum(line.startswith(f"applying {TOPIC}: ") for line in said) > 2
 
 
 async def test_a_copy_that_fails_leaves_nothing(path: Path, newer: schema.Schema, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,4 +223,4 @@ async def test_a_step_that_breaks_references_changes_nothing(path: Path, tmp_pat
     broken = steps_in(tmp_path / "broken", fault="db.execute('DELETE FROM conversations')")
     with pytest.raises(ConfigurationError, match="references to what is not there"):
         migration.up(path, lambda line: None, broken)
-    assert migration.status(path) == [(FIRST, True)]
+    assert migration.status(path) == [(name, True) for name in BUNDLED]

@@ -31,7 +31,7 @@ async def test_each_log_is_numbered_from_one_without_holes(backend: Backend) -> 
 async def test_an_empty_batch_does_nothing(backend: Backend) -> None:
     """A committer that drains with nothing in hand would fail."""
     async with backend.open() as store:
-        assert await store.append(Batch(), 1000) == Results()
+        assert await store.append(Batch(), 1000) == Results(at=1000)
 
 
 async def test_a_large_batch_is_stored_in_order(backend: Backend) -> None:

@@ -11,8 +11,21 @@ import pytest
 import trio
 import trio.testing
 
-from trio_chat.core.batch import Batch, Mark, Opened, Opening, PageRequest, Stored
+from trio_chat.core.batch import (
+    Batch,
+    BlockChange,
+    Draft,
+    Mark,
+    Opened,
+    Opening,
+    PageRequest,
+    Progress,
+    ReadMark,
+    Removal,
+    Stored,
+)
 from trio_chat.errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
+from trio_chat.retrieval import ConversationsQuery, SearchQuery
 from trio_chat.store import connection, faults, pages, writer
 from trio_chat.store.sqlite import SqliteStore
 
@@ -30,20 +43,57 @@ async def ids(store: SqliteStore, user: str) -> list[str]:
     return [message.id for message in page.messages]
 
 
+async def everything(store: SqliteStore) -> list[object]:
+    """Whatever can be seen of a store."""
+    names = ("alice", "bob", "carol", "dave", "eve", "frank", "mallory")
+    seen: list[object] = [await store.pages([PageRequest(name, 0, 1000, 10**9) for name in names])]
+    for name in names:
+        seen.append(await store.devices(name))
+        seen.append(await store.blocked(name))
+        seen.append(await store.conversations(name, ConversationsQuery(), size=10**9))
+        seen.append(await store.search(name, SearchQuery(query="hi"), size=10**9))
+        seen.append(await store.search(name, SearchQuery(query="gone"), size=10**9))
+    return seen
+
+
 def writing(store: SqliteStore) -> sqlite3.Connection:
     assert store._file is not None
     return store._file.writer.connection
 
 
+BEFORE = Batch(
+    openings=(Opening(1, "bob", "phone"), Opening(1, "bob", "old"), Opening(1, "carol", "phone")),
+    blocks=(BlockChange("bob", "eve", blocked=True), BlockChange("carol", "eve", blocked=True)),
+    drafts=(
+        draft("alice", "bob", "1"),
+        draft("bob", "bob", "1"),
+        draft("alice", "bob", "0", "gone"),
+        draft("carol", "bob", "0"),
+        draft("zoe", "bob", "0"),
+    ),
+)
 BATCH = Batch(
-    marks=(Mark("bob", "phone", 2),),
+    marks=(Mark("bob", "phone", 5),),
+    reads=(ReadMark("bob", "carol", 4),),
+    removals=(Removal("bob", "old"),),
     openings=(Opening(2, "bob", "web"), Opening(3, "dave", "web")),
-    drafts=(draft("alice", "bob", "2"), draft("carol", "bob", "1")),
+    blocks=(BlockChange("bob", "eve", blocked=False), BlockChange("bob", "mallory", blocked=True)),
+    drafts=(
+        draft("alice", "bob", "2"),
+        draft("carol", "bob", "1"),
+        Draft(1, "alice", "bob", "3", "edited", "edit", "1"),
+        Draft(1, "alice", "bob", "4", None, "delete", "0"),
+        draft("alice", "frank", "5"),
+    ),
 )
 STATEMENTS = [
-    "BEGIN IMMEDIATE", "data_version", "AS u ON", "AS d ON", "max(id), 0) FROM users", "AS m ON m.sender", "AS k ON",
-    "max(id), 0) FROM messages", "UPDATE devices", "INTO users", "INTO conversations", "INSERT INTO messages",
-    "INSERT INTO log", "INSERT INTO devices", "COMMIT",
+    "BEGIN IMMEDIATE", "data_version", "u.name = v.column1", "u.id = v.column1", "AS d ON", "max(id), 0) FROM users",
+    "AS m ON m.sender = v.column2", "AS m ON m.sender = v.column1", "AS k ON k.blocker = v.column1 AND",
+    "AS k ON k.blocker = v.column1 CROSS", "max(id), 0) FROM messages", "max(id), 0) FROM conversations", "AS c ON c.a",
+    "UPDATE devices", "UPDATE conversations", "INTO users", "INTO conversations", "INSERT INTO messages", "INSERT INTO log",
+    "INSERT INTO devices", "DELETE FROM devices", "INSERT INTO blocks", "DELETE FROM blocks", "FROM log AS l",
+    "SELECT max(e.id)", "'delete', s.id", "SELECT s.id", "INSERT INTO search (rowid, owners, text)\n    SELECT *",
+    "CROSS JOIN log", "WHERE messages.id", "WHERE messages.target", "COMMIT",
 ]  # fmt: skip
 
 
@@ -56,28 +106,36 @@ async def test_a_transaction_that_fails_anywhere_leaves_no_trace(
     codes = {StoreFull: "SQLITE_FULL", StoreBusy: "SQLITE_BUSY", RowRefused: "SQLITE_CONSTRAINT"}
     broken = install(monkeypatch)
     async with SqliteStore(path) as store:
-        before = await store.append(
-            Batch(openings=(Opening(1, "bob", "phone"),), drafts=(draft("alice", "bob", "1"), draft("bob", "bob", "1"))),
-            1000,
-        )
-        if statement == "AS u ON" or statement.startswith("max"):  # asked only for what is not remembered
-            assert store._file is not None
-            store._file.writer._forget()
+        before = await store.append(BEFORE, 1000)
+        assert store._file is not None
+        store._file.writer._forget()  # much is asked only for what is not remembered
+        found = await everything(store)
         broken.broken[statement] = fault(codes[kind]) if issubclass(kind, StoreError) else ZeroDivisionError()
         with pytest.raises(kind):
             await store.append(BATCH, 2000)
         broken.broken.clear()
         assert store.failure is None
-        assert await ids(store, "bob") == ["1", "1"]
-        assert await ids(store, "alice") == ["1"]
+        assert await everything(store) == found
         # The same again, now from scratch: nothing remembered, nothing stored.
         after = await store.append(BATCH, 2000)
-    assert before.drafts == (Stored(1, 1, 1000), Stored(2, 0, 1000))
+        assert await everything(store) != found
+        writing(store).execute("INSERT INTO search (search) VALUES ('integrity-check')")
+    assert before.drafts == (
+        Stored(1, 1, 1000),
+        Stored(2, 0, 1000),
+        Stored(2, 3, 1000),
+        Stored(1, 4, 1000),
+        Stored(1, 5, 1000),
+    )
     web, daves = after.openings
     assert isinstance(web, Opened)
     assert isinstance(daves, Opened)
-    assert (web.head, web.cursor, web.new, daves.new) == (2, 2, True, True)
-    assert after.drafts == (Stored(2, 3, 2000), Stored(1, 4, 2000))
+    assert (web.head, web.cursor, web.new, web.blocked, daves.new) == (5, 5, True, ("eve",), True)
+    assert after.blocks == ((), ("mallory",))
+    assert {*after.progress} == {Progress("alice", "bob", 2), Progress("carol", "bob", 1, 1), Progress("zoe", "bob", 1)}
+    assert after.drafts == (
+        Stored(3, 6, 2000), Stored(2, 7, 2000), Stored(4, 8, 2000), Stored(5, 9, 2000), Stored(6, 1, 2000)
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

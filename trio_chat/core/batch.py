@@ -36,10 +36,12 @@ ConnectionId: TypeAlias = int
 class Draft(Struct, frozen=True):
     """A message to be stored, or an edit or deletion of one (L5), without a number yet.
 
-    `source` is the connection that sent it: once a draft is refused with a retryable code, the later ones of the same source
-    in the same batch are refused likewise (S4). `target` is the id of the message that is replied to (the recipient's of
-    that id, or else the sender's), or of the sender's own that is edited or deleted; if there is no such message in the
-    conversation, the draft is refused with ``bad_query``. The text of a deletion is None.
+    `source` is the connection that sent it, or a negative number for each request of the application's own: once a draft is
+    refused with a retryable code, the later ones of the same source in the same batch are refused likewise (S4).
+
+    `target` is the id of the message that is replied to (the recipient's of that id, or else the sender's), or of the
+    sender's own that is edited or deleted; if there is no such message in the conversation, the draft is refused with
+    ``bad_query``. The text of a deletion is None.
     """
 
     source: ConnectionId
@@ -156,7 +158,8 @@ class Results(Struct, frozen=True):
     """What became of a batch: one result for each opening, draft, block and removal, in the batch's order.
 
     The result of a block is whom the user blocks now, by name; of a removal, None. `progress` follows from the marks, reads
-    and openings. `at` is the time of the transaction, Unix milliseconds.
+    and openings. `at` is the time of the transaction, Unix milliseconds; 0 if nothing was committed. `reads` has a result
+    for each read mark, too, None if it is in; it may be left empty where all are in, or none because nothing was committed.
     """
 
     openings: tuple[Opened | Refused, ...] = ()
@@ -165,6 +168,7 @@ class Results(Struct, frozen=True):
     removals: tuple[Refused | None, ...] = ()
     progress: tuple[Progress, ...] = ()
     at: int = 0
+    reads: tuple[Refused | None, ...] = ()
 
 
 class PageRequest(Struct, frozen=True):

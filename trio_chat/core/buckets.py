@@ -9,8 +9,8 @@ from ..settings import Settings
 
 __all__ = ["Allowances", "Bucket", "UserBuckets"]
 
-_WHOLE: Final = 1.0 - 1e-5
-"""A whole token: who waits exactly as long as told must not be refused for a rounding error."""
+_ROUNDING: Final = 1e-5
+"""What a token may lack: who waits exactly as long as told must not be refused for a rounding error."""
 
 
 class Bucket:
@@ -24,15 +24,19 @@ class Bucket:
         self._tokens = float(size)
         self._updated = now
 
-    def take(self, now: float) -> float:
-        """Take a token and return 0.0, or take none and return the seconds until there will be one."""
+    def take(self, now: float, count: float = 1.0) -> float:
+        """Take `count` tokens and return 0.0, or take none and return the seconds until there will be as many.
+
+        More than the bucket holds are taken when it is full: they would never be there.
+        """
         if self._rate is None:
             return 0.0
         self._refill(self._rate, now)
-        if self._tokens >= _WHOLE:
-            self._tokens -= 1.0
+        count = min(count, self._size)
+        if self._tokens >= count - _ROUNDING:
+            self._tokens -= count
             return 0.0
-        return (1.0 - self._tokens) / self._rate
+        return (count - self._tokens) / self._rate
 
     def spend(self, count: int, now: float) -> float:
         """Take `count` tokens, those that are not there on credit, and return the seconds until the debt is paid."""
@@ -59,17 +63,23 @@ class Bucket:
 class UserBuckets:
     """What one user may do, over all connections (C9)."""
 
-    __slots__ = ("_all", "bad_frames", "frames", "new_devices", "sends", "typing")
+    __slots__ = ("_all", "bad_frames", "frames", "new_devices", "refusals", "requests", "sends", "texts", "typing")
 
     def __init__(self, settings: Settings, now: float) -> None:
         limited = settings.send_rate is not None
         self.sends = Bucket(settings.send_rate, settings.send_burst, now)
+        self.texts = Bucket(settings.byte_rate if limited else None, settings.byte_burst, now)
+        self.requests = Bucket(settings.request_rate if limited else None, settings.request_burst, now)
+        self.refusals = Bucket(settings.refusals / 60 if limited else None, settings.refusals, now)
         # Somebody who types starts and stops a few times a second at most; more is dropped without a word.
         self.typing = Bucket(10.0 if limited else None, 20, now)
         self.new_devices = Bucket(settings.new_devices / 3600 if limited else None, settings.new_devices, now)
         self.frames = Bucket(settings.frame_rate if limited else None, settings.frame_rate, now)
         self.bad_frames = Bucket(settings.bad_frames / 60, settings.bad_frames, now)
-        self._all = (self.sends, self.typing, self.new_devices, self.frames, self.bad_frames)
+        self._all = (
+            self.sends, self.texts, self.requests, self.refusals, self.typing, self.new_devices, self.frames,
+            self.bad_frames,
+        )  # fmt: skip
 
     def full(self, now: float) -> bool:
         return all(bucket.full(now) for bucket in self._all)

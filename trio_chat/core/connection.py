@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from ..errors import CloseCode, ErrorCode
 from ..settings import Settings
+from ..wire import Block, RemoveDevice, Unblock
 from .batch import ConnectionId
 from .buckets import UserBuckets
+from .effects import Question
 from .events import Connected
 
-__all__ = ["Connection", "Named", "Refusal", "User", "Window"]
+__all__ = ["Asked", "Connection", "Named", "Refusal", "Request", "User", "Window"]
+
+Request: TypeAlias = Question | Block | Unblock | RemoveDevice
+"""What is answered with a ``ref``: by reading the store, or by changing something in it first."""
 
 
 class Window:
@@ -103,13 +109,25 @@ class Refusal(Struct, frozen=True):
     until: float
 
 
+class Asked:
+    """A request that is being answered, or waits for its turn; `size` is its weight in bytes."""
+
+    __slots__ = ("parted", "request", "size")
+
+    def __init__(self, request: Request, size: int) -> None:
+        self.request = request
+        self.size = size
+        self.parted: set[str] = set()
+        """Of the users that a ``watch`` is about, those whom a block has parted from the watcher since it was asked."""
+
+
 class Connection:
     """One connection. `sent` and `acked` are positions in the user's log: ``acked <= sent <= head``."""
 
     __slots__ = (
-        "acked", "asked", "closing", "device", "heard", "id", "loading", "named", "next_size", "offered",
-        "open", "paused", "pinged", "refusal", "send_only", "sent", "uncommitted", "uncommitted_bytes", "user", "wants",
-        "window",
+        "acked", "asked", "closing", "device", "gone", "heard", "id", "loading", "named", "next_size", "offered",
+        "open", "paused", "pinged", "refusal", "request", "send_only", "sent", "unanswered", "unanswered_bytes", "user",
+        "waiting", "wants", "watched", "window",
     )  # fmt: skip
 
     def __init__(self, event: Connected, user: User, settings: Settings, now: float) -> None:
@@ -123,6 +141,8 @@ class Connection:
 
         self.open = False
         """Whether ``welcome`` was sent."""
+        self.gone = False
+        """Whether it has ended: no effect for it comes any more (I7)."""
         self.sent = 0
         self.acked = 0
         self.window = Window(settings.window, settings.window_bytes)
@@ -133,8 +153,15 @@ class Connection:
         self.asked = 0
         """From where the page that is loading was asked for."""
 
-        self.uncommitted = 0
-        self.uncommitted_bytes = 0
+        self.unanswered = 0
+        """How many commands of it are not committed, or requests not answered (C8)."""
+        self.unanswered_bytes = 0
+        self.request: Asked | None = None
+        """The request that is being answered."""
+        self.waiting: list[Asked] = []
+        """Those that come after it."""
+        self.watched: dict[str, bool] = {}
+        """Whose presence it follows, and whether it was told last that the user is online."""
         self.paused = True
         self.refusal: Refusal | None = None
         self.closing: CloseCode | None = None
@@ -143,11 +170,26 @@ class Connection:
         self.heard = now
         self.pinged: float | None = None
 
+    @property
+    def present(self) -> bool:
+        """Whether its user is there: receives entries, is told what others do, and is online to who may know."""
+        return self.open and not self.send_only
+
+    def take_on(self, size: int) -> None:
+        """Something of `size` bytes is to be answered."""
+        self.unanswered += 1
+        self.unanswered_bytes += size
+
+    def answered(self, size: int) -> None:
+        """It is."""
+        self.unanswered -= 1
+        self.unanswered_bytes -= size
+
 
 class User:
     """A user with at least one connection. `head` is the last position of the log that is committed, as far as is known."""
 
-    __slots__ = ("buckets", "connections", "devices", "head", "name")
+    __slots__ = ("blocked", "buckets", "connections", "devices", "head", "name", "reads")
 
     def __init__(self, name: str, buckets: UserBuckets) -> None:
         self.name = name
@@ -156,6 +198,15 @@ class User:
         self.connections: dict[ConnectionId, Connection] = {}
         self.devices: dict[str, Connection] = {}
         """The connection of each connected device; send-only connections are none."""
+        self.blocked: frozenset[str] = frozenset()
+        """From whom the user does not want to hear."""
+        self.reads: OrderedDict[str, int] = OrderedDict()
+        """The last read marks that were committed, by peer: a lower one is no news (R3)."""
+
+    @property
+    def present(self) -> list[Connection]:
+        """The connections by which the user is there."""
+        return [connection for connection in self.connections.values() if connection.present]
 
     def is_replaced_by(self, event: Connected) -> bool:
         """Whether one of the user's connections goes when this one comes (C3)."""

@@ -6,30 +6,34 @@ committed and report the outcome with `Committed`. The same events at the same t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any, Final, get_args
 
 from .. import wire
 from ..errors import CloseCode, ErrorCode, InvalidFrame
-from ..model import Message
 from ..settings import Settings
 from . import events
-from .batch import Batch, ConnectionId, Draft, Opened, Refused, Stored
+from .batch import Batch, ConnectionId, Draft, Opened, ReadMark, Refused
 from .buckets import Allowances
-from .connection import Connection, Refusal, User
+from .changes import Changes
+from .connection import Connection, Request, User
 from .delivery import Delivery
-from .effects import Close, Effect, Offer, Ping, Send
+from .effects import Close, Effect, Fulfil, Offer, Ping, Send
 from .events import Event
-from .intake import Intake, Pending
+from .intake import Command, Intake, Pending
 from .pace import Pace
+from .presence import Presence
+from .receipts import Receipts
+from .refusals import Refusals
+from .requests import Requests
+from .sending import Sending
 
 __all__ = ["Core"]
 
 _HEARTBEAT: Final = 1.0
 """Seconds between two looks at who is silent or behind: fine enough for limits of ten seconds and more."""
-_DRAFT_OVERHEAD: Final = 200
-"""What a waiting draft weighs beside its strings, in bytes."""
+_REQUESTS: Final = get_args(Request)
 _GOLDEN: Final = 0.6180339887498949
 """Multiples of it, taken modulo 1, spread evenly, however many there are: a jitter that can be replayed."""
 
@@ -52,6 +56,12 @@ class Core:
         self._intake = Intake(settings)
         self._delivery = Delivery(self._emit, memory_path=memory_path)
         self._pace = Pace(settings, self._emit)
+        self._refusals = Refusals(settings, self._emit, self._close)
+        self._sending = Sending(self._users, self._intake, self._delivery, self._refusals, self._emit)
+        self._receipts = Receipts(self._users, self._intake, self._refusals, self._emit)
+        self._presence = Presence(settings, self._users, self._emit)
+        self._changes = Changes(self._users, self._intake, self._presence, self._close)
+        self._requests = Requests(settings, self._intake, self._changes, self._presence, self._refusals, self._emit)
         self._draining: CloseCode | None = None
         self._next_heartbeat: float | None = None
         self._limits = {
@@ -67,15 +77,22 @@ class Core:
             events.Committed: self._committed,
             events.Loaded: self._loaded,
             events.LoadFailed: self._load_failed,
+            events.Answered: self._answered,
+            events.Stood: self._stood,
+            events.Requested: self._requested,
             events.Disconnected: self._disconnected,
             events.Revoked: self._revoked,
             events.Drain: self._drain,
             events.Tick: self._tick,
         }
         self._on_frame: dict[type[Any], Callable[[Connection, Any, float], None]] = {
-            wire.Send: self._send,
+            wire.Send: self._sending.send,
+            wire.Edit: self._sending.edit,
+            wire.Delete: self._sending.delete,
             wire.Ack: self._ack,
+            wire.Read: self._receipts.read,
             wire.Typing: self._typing,
+            **dict.fromkeys(_REQUESTS, self._requests.ask),
             wire.Ping: self._ping,
             InvalidFrame: self._bad_frame,
         }
@@ -95,8 +112,8 @@ class Core:
 
     def deadline(self) -> float | None:
         """When the core wants a `Tick` (or to be asked for a batch) at the latest; None: not before something happens."""
-        times = [t for t in (self._next_heartbeat, self._intake.due, self._pace.deadline) if t is not None]
-        return min(times, default=None)
+        times = (self._next_heartbeat, self._intake.due, self._pace.deadline, self._presence.deadline)
+        return min((time for time in times if time is not None), default=None)
 
     @property
     def idle(self) -> bool:
@@ -107,6 +124,11 @@ class Core:
     def connections(self) -> int:
         """How many connections there are."""
         return len(self._connections)
+
+    def connected(self, user: str) -> frozenset[str]:
+        """Which of the user's devices are connected."""
+        known = self._users.get(user)
+        return frozenset(connection.device for connection in known.present) if known is not None else frozenset()
 
     # Coming and going.
 
@@ -138,7 +160,9 @@ class Core:
             store_failed = (CloseCode.INTERNAL, self._retry_hint(connection.id))
             self._close(connection, now, *_REFUSED_OPENING.get(result.code, store_failed))
             return
-        connection.user.head = max(connection.user.head, result.head)
+        user = connection.user
+        user.head = max(user.head, result.head)
+        user.blocked = frozenset(result.blocked)
         connection.open = True
         connection.heard = now
         connection.sent = connection.acked = result.cursor
@@ -174,13 +198,17 @@ class Core:
     def _forget(self, connection: Connection, now: float) -> None:
         """No effect for this connection comes after this (I7). Its drafts are committed all the same."""
         del self._connections[connection.id]
+        connection.gone = True
         user = connection.user
         user.remove(connection)
         self._pace.forget(connection)
+        self._presence.forget(connection)
         if self._intake.withdraw(connection) and connection.offered:
             user.buckets.new_devices.put_back()
-        if connection.open and not connection.send_only:
+        if connection.present:
             self._intake.add_mark(connection, now)  # also records when the device was last seen
+            if not user.present:
+                self._presence.left(user.name, now)
         if not user.connections:
             del self._users[user.name]
             self._allowances.give_back(user.name, user.buckets, now)
@@ -205,55 +233,22 @@ class Core:
                 return
         self._pace.received(connection, len(event.frames), now)
 
-    def _send(self, connection: Connection, frame: wire.Send, now: float) -> None:
-        refusal = connection.refusal
-        if refusal is not None:
-            if now < refusal.until:
-                self._tell_refusal(connection, frame.id, refusal.code, refusal.until - now)
-                return
-            connection.refusal = None
-        wait = connection.user.buckets.sends.take(now)
-        if wait:
-            self._refuse(connection, frame.id, ErrorCode.RATE_LIMITED, now, wait)
-        elif self._intake.full:
-            self._refuse(connection, frame.id, ErrorCode.OVERLOADED, now)
-        else:
-            draft = Draft(connection.id, connection.user.name, frame.to, frame.id, frame.text)
-            size = sum(len(part.encode()) for part in (frame.id, frame.to, frame.text)) + _DRAFT_OVERHEAD
-            connection.uncommitted += 1
-            connection.uncommitted_bytes += size
-            self._intake.add_draft(Pending(draft, connection, size))
-
-    def _refuse(self, connection: Connection, id: str, code: ErrorCode, now: float, wait: float = 0.0) -> None:
-        """Answer a send with an error. After a retryable one the connection's later sends are refused likewise (S4)."""
-        if code.retryable:
-            until = now + max(wait, self._settings.retry_after)
-            if connection.refusal is None or connection.refusal.until < until:
-                connection.refusal = Refusal(code, until)
-        self._tell_refusal(connection, id, code, wait)
-
-    def _tell_refusal(self, connection: Connection, id: str, code: ErrorCode, wait: float) -> None:
-        # Rounded up: who comes back a part of a millisecond early is refused for another second.
-        retry_after = max(math.ceil(wait * 1000) / 1000, self._settings.retry_after) if code.retryable else None
-        self._emit(Send(connection.id, wire.Error(code=code, message=code.meaning, id=id, retry_after=retry_after)))
-
     def _ack(self, connection: Connection, frame: wire.Ack, now: float) -> None:
         if connection.send_only:
             return  # it was sent no entries and has no cursor (C3); its own messages it may count as held (A2)
         before = connection.acked
         if not self._delivery.acknowledge(connection, frame.seq):
-            code = ErrorCode.CURSOR_AHEAD
-            self._emit(Send(connection.id, wire.Error(code=code, message=code.meaning)))
+            self._refusals.tell(connection, ErrorCode.CURSOR_AHEAD)
         elif connection.acked > before:
             self._intake.add_mark(connection, now)
 
     def _typing(self, connection: Connection, frame: wire.Typing, now: float) -> None:
-        peer = self._users.get(frame.to)
-        if peer is None or peer is connection.user or connection.user.buckets.typing.take(now):
+        user, peer = connection.user, self._users.get(frame.to)
+        if peer is None or peer is user or user.buckets.typing.take(now):
             return
-        for other in peer.connections.values():
-            if other.open and not other.send_only:
-                self._emit(Offer(other.id, wire.TypingFrom(sender=connection.user.name, typing=frame.typing)))
+        if peer.name not in user.blocked and user.name not in peer.blocked:  # B1
+            for other in peer.present:
+                self._emit(Offer(other.id, wire.TypingFrom(sender=user.name, typing=frame.typing)))
 
     def _ping(self, connection: Connection, frame: wire.Ping, now: float) -> None:  # noqa: ARG002  (as every frame)
         self._emit(Send(connection.id, wire.Pong()))
@@ -266,66 +261,49 @@ class Core:
     # What the store says.
 
     def _committed(self, event: events.Committed, now: float) -> None:
-        outcome = self._intake.done(event.results)
-        for connection, opened in zip(outcome.openings, event.results.openings, strict=True):
+        results = event.results
+        done = self._intake.done(results)
+        self._presence.seen(done.marks, results.at)
+        for removal, removed in zip(done.removals, results.removals, strict=True):
+            self._requests.removed(removal, removed, now)
+        for connection, opened in zip(done.openings, results.openings, strict=True):
             self._opened(connection, opened, now)
-        refused: dict[ConnectionId, ErrorCode] = {}
-        for pending, result in zip(outcome.drafts, event.results.drafts, strict=True):
-            if isinstance(result, Stored):
-                self._stored(pending, result)
-            else:
-                self._refuse_pending(pending, result.code, now)
-                if result.code.retryable:
-                    refused.setdefault(pending.connection.id, result.code)
-            self._answered(pending)
-        # Looking through all that waits is worth it only for who has something waiting.
-        waiting = {p.connection.id for p in outcome.drafts if p.connection.id in refused and p.connection.uncommitted}
-        for pending in self._intake.withdraw_drafts(waiting) if waiting else ():
-            self._refuse_pending(pending, refused[pending.connection.id], now)
-            self._answered(pending)
-        for connection in {pending.connection.id: pending.connection for pending in outcome.drafts}.values():
-            self._after_answers(connection, now)
-
-    def _refuse_pending(self, pending: Pending, code: ErrorCode, now: float) -> None:
-        if pending.connection.id in self._connections:
-            self._refuse(pending.connection, pending.draft.id, code, now)
-
-    def _answered(self, pending: Pending) -> None:
-        pending.connection.uncommitted -= 1
-        pending.connection.uncommitted_bytes -= pending.size
-
-    def _stored(self, pending: Pending, stored: Stored) -> None:
-        draft = pending.draft
-        if stored.new:
-            self._enter(draft.sender, pending, stored, stored.seq)
-            if stored.peer_seq:
-                self._enter(draft.recipient, pending, stored, stored.peer_seq)
-        if pending.connection.id in self._connections:
-            self._delivery.named(pending.connection, stored.seq)
-            item = wire.StoredItem(id=draft.id, seq=stored.seq, sent_at=stored.sent_at)
-            self._emit(Send(pending.connection.id, wire.Stored(messages=[item])))
-
-    def _enter(self, name: str, pending: Pending, stored: Stored, seq: int) -> None:
-        """The log of the user `name` has a new last entry."""
-        user = self._users.get(name)
-        if user is None:
-            return
-        user.head = max(user.head, seq)
-        draft = pending.draft
-        message = Message(
-            seq=seq, id=draft.id, sender=draft.sender, recipient=draft.recipient, text=draft.text, sent_at=stored.sent_at
-        )
-        for connection in user.connections.values():
-            self._delivery.committed(connection, message, own=connection is pending.connection)
+        for block, blocked in zip(done.blocks, results.blocks, strict=True):
+            self._requests.blocked(block, blocked)
+        for connection in done.openings:
+            if connection.present and not connection.gone:
+                self._presence.came(connection.user)
+        lost = None if results.at else Refused(ErrorCode.INTERNAL)
+        for read, refused in zip(done.reads, results.reads or (lost,) * len(done.reads), strict=True):
+            self._receipts.committed(read, refused)
+        self._receipts.progress(results.progress)
+        self._sending.committed(done.drafts, results.drafts, now)
+        everything: Iterable[Pending[Command]] = chain(done.removals, done.blocks, done.reads, done.drafts)
+        askers = (pending.connection for pending in everything)
+        for asker in {asker.id: asker for asker in askers if asker is not None}.values():
+            self._after_answers(asker, now)
 
     def _after_answers(self, connection: Connection, now: float) -> None:
-        if connection.id not in self._connections:
+        """Something was answered: close what waits for that, or read from it again."""
+        if connection.gone:
             return
         if connection.closing is not None:
-            if not connection.uncommitted:
+            if not connection.unanswered:
                 self._close(connection, now, connection.closing, self._retry_hint(connection.id))
         else:
             self._pace.lighter(connection)
+
+    def _answered(self, event: events.Answered, now: float) -> None:
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            self._requests.answered(connection, event)
+            self._after_answers(connection, now)
+
+    def _stood(self, event: events.Stood, now: float) -> None:
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            self._requests.stood(connection, event)
+            self._after_answers(connection, now)
 
     def _loaded(self, event: events.Loaded, now: float) -> None:  # noqa: ARG002  (as every event)
         connection = self._connections.get(event.connection)
@@ -337,6 +315,21 @@ class Core:
         if connection is not None:
             connection.loading = False  # the next heartbeat asks again
 
+    # What the application wants.
+
+    def _requested(self, event: events.Requested, now: float) -> None:
+        ticket = event.ticket
+        if self._draining is not None or self._intake.full:
+            self._emit(Fulfil(ticket, Refused(ErrorCode.OVERLOADED)))
+            return
+        match event.command:
+            case Draft() as draft:
+                self._sending.request(ticket, draft)
+            case ReadMark() as mark:
+                self._receipts.request(ticket, mark, now)
+            case change:
+                self._requests.request(ticket, change)
+
     # Time and the end.
 
     def _tick(self, event: events.Tick, now: float) -> None:
@@ -346,6 +339,7 @@ class Core:
                 heard.heard = now
                 heard.pinged = None
         self._pace.tick(now)
+        self._presence.tick(now)
         if self._next_heartbeat is None or now < self._next_heartbeat:
             return
         self._next_heartbeat = now + _HEARTBEAT
@@ -370,7 +364,7 @@ class Core:
             if event.connections is not None and connection.id not in event.connections:
                 continue
             connection.closing = event.code
-            if connection.uncommitted:
+            if connection.unanswered:
                 self._pace.end(connection)
             self._after_answers(connection, now)
 

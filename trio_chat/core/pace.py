@@ -13,7 +13,7 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """Pauses a connection that has enough uncommitted, or whose user sends frames faster than anybody needs to.
+    """Pauses a connection that has enough unanswered, or whose user sends frames faster than anybody needs to.
 
     Even a frame that is answered with nothing costs time, and all connections share one processor: without a limit, one
     client that sends small frames as fast as it can makes everybody wait. `emit` takes the effects.
@@ -70,6 +70,6 @@ class Pace:
             self.lighter(connection)
 
     def _has_enough(self, connection: Connection, share: int) -> bool:
-        """Whether the connection has the limit, or its `share`-th part, of commands uncommitted."""
+        """Whether the connection has the limit, or its `share`-th part, of what it asked for unanswered."""
         commands, size = self._settings.uncommitted // share, self._settings.uncommitted_bytes // share
-        return connection.uncommitted >= max(1, commands) or connection.uncommitted_bytes >= max(1, size)
+        return connection.unanswered >= max(1, commands) or connection.unanswered_bytes >= max(1, size)

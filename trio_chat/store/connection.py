@@ -15,6 +15,9 @@ BUSY_SECONDS = 2.0
 CACHE_KIB = 16 * 1024
 """Pages a connection keeps in memory."""
 
+READER_KIB = 2 * 1024
+"""The same of one that reads: pages of a log are read once."""
+
 WAL_BYTES = 64 * 1024 * 1024
 """The WAL is cut back to this after a reader had kept it growing."""
 
@@ -101,11 +104,12 @@ def write(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def read(path: Path) -> sqlite3.Connection:
-    """A connection for queries. The writer must be open: it has made the WAL, which this one cannot."""
+def read(path: Path, *, cache_kib: int = READER_KIB) -> sqlite3.Connection:
+    """A connection that reads. The writer must be open: it has made the WAL, which this one cannot."""
     connection = _connect(path, "mode=ro")
     try:
         connection.execute("PRAGMA query_only = ON")
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         # From its first read to its end it takes part in the WAL: a writer that closes before it leaves the WAL alone.
         connection.execute("PRAGMA schema_version").fetchone()
     except BaseException:

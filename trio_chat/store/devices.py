@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from ..core.batch import Mark, Opened, Opening, Refused
+from ..core.batch import Mark, Opened, Opening, Refused, Removal
 from ..errors import ErrorCode
 from ..settings import Settings
+from .blocks import blocked_by
 from .rows import look_up, write
 from .users import User, Users
 
-__all__ = ["Openings", "log_name", "mark"]
+__all__ = ["Openings", "log_name", "mark", "remove"]
 
 MARK = """
     UPDATE devices SET cursor = max(cursor, v.column3), seen = v.column4
@@ -30,12 +31,6 @@ def log_name(store_epoch: str, user_epoch: int) -> str:
     return f"{store_epoch}-{user_epoch}"
 
 
-def _raise_delivered(users: Users, user: User, cursor: int) -> None:
-    if cursor > user.delivered:
-        user.delivered = cursor
-        users.changed[user.id] = user
-
-
 def mark(connection: sqlite3.Connection, users: Users, marks: Sequence[Mark], now: int) -> None:
     """Move cursors. A mark beyond the head counts as the head; one for a device that was removed is the user's still."""
     cursors: dict[tuple[int, str], int] = {}
@@ -45,8 +40,14 @@ def mark(connection: sqlite3.Connection, users: Users, marks: Sequence[Mark], no
             cursor = min(one.seq, user.head)
             device = user.id, one.device
             cursors[device] = max(cursor, cursors.get(device, 0))
-            _raise_delivered(users, user, cursor)
+            users.deliver(user, cursor)
     write(connection, MARK, [(user, name, cursor, now) for (user, name), cursor in cursors.items()])
+
+
+def remove(connection: sqlite3.Connection, users: Users, removals: Sequence[Removal]) -> None:
+    """Forget devices; one that is not there is as good as forgotten. What a user has delivered stays so (R1)."""
+    rows = [(user.id, one.device) for one in removals if (user := users.get(one.user)) is not None]
+    write(connection, DELETE, rows)
 
 
 class Openings:
@@ -59,6 +60,7 @@ class Openings:
         self.epoch = epoch
         self.now = now
         self.devices: dict[int, dict[str, tuple[int, int, int]]] = {}  # of each user: name -> cursor, seen, created
+        self.blocked: dict[int, dict[str, int]] = {}  # by each user
         self.opened: dict[int, set[str]] = {}  # connected by this transaction
         self.inserted: list[tuple[int, str, int, int, int]] = []
         self.moved: list[tuple[int, str, int, int]] = []
@@ -66,9 +68,11 @@ class Openings:
 
     def carry_out(self, openings: Sequence[Opening]) -> list[Opened | Refused]:
         """Decide on each in turn; `flush` writes what follows from it."""
+        users = [user for one in openings if (user := self.users.get(one.user)) is not None]
         existing = {user.id for one in openings if not one.send_only and (user := self.users.get(one.user)) is not None}
-        for user, name, cursor, seen, created in look_up(self.connection, FIND, [(id,) for id in existing]):
-            self.devices.setdefault(user, {})[name] = cursor, seen, created
+        for id, name, cursor, seen, created in look_up(self.connection, FIND, [(id,) for id in existing]):
+            self.devices.setdefault(id, {})[name] = cursor, seen, created
+        self.blocked = blocked_by(self.connection, users)
         return [self._open(one) for one in openings]
 
     def _open(self, opening: Opening) -> Opened | Refused:
@@ -84,8 +88,9 @@ class Openings:
             user = self.users.get_or_create(self.connection, opening.user)
             devices = self.devices.setdefault(user.id, {})
         log = log_name(self.epoch, user.epoch)
+        blocked = tuple(sorted(self.blocked.get(user.id, ())))
         if opening.send_only:
-            return Opened(log, user.head, user.floor, user.head, new=False)
+            return Opened(log, user.head, user.floor, user.head, new=False, blocked=blocked)
         recorded = user.delivered if known is None else known[0]
         start = recorded
         if opening.log == log and opening.after is not None and 0 <= opening.after <= user.head:
@@ -97,9 +102,9 @@ class Openings:
         elif cursor > recorded:
             devices[opening.device] = cursor, self.now, known[2]
             self.moved.append((user.id, opening.device, cursor, self.now))
-        _raise_delivered(self.users, user, cursor)
+        self.users.deliver(user, cursor)
         self.opened.setdefault(user.id, set()).add(opening.device)
-        return Opened(log, user.head, user.floor, start, new=known is None)
+        return Opened(log, user.head, user.floor, start, new=known is None, blocked=blocked)
 
     def _make_room(self, user: User, opening: Opening) -> bool:
         devices = self.devices[user.id]

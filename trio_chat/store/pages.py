@@ -27,7 +27,9 @@ PAGES = """
             'seq', e.seq, 'id', m.client_id, 'text', m.text, 'sent_at', m.sent_at,
             'from', CASE m.sender WHEN u.id THEN u.name ELSE peer.name END,
             'to', CASE m.sender WHEN u.id THEN peer.name ELSE u.name END,
-            'kind', CASE m.kind WHEN 0 THEN 'message' WHEN 1 THEN 'edit' ELSE 'delete' END))
+            'kind', CASE m.kind WHEN 0 THEN 'message' WHEN 1 THEN 'edit' ELSE 'delete' END,
+            CASE m.kind WHEN 0 THEN 'reply_to' ELSE 'target' END,
+            CASE WHEN m.target NOTNULL THEN (SELECT t.client_id FROM messages AS t WHERE t.id = m.target) END))
         FROM (
                 -- Weighed before the texts are touched, which may lie on pages of their own.
                 SELECT l.seq, l.message, w.size + v.column6 AS weight, sum(w.size + v.column6) OVER (ORDER BY l.seq) AS total

@@ -16,13 +16,27 @@ import trio
 
 from ..core.batch import Batch, Page, PageRequest, Results
 from ..errors import ConfigurationError, StoreBusy, StoreFull
+from ..retrieval import (
+    ConversationsPage,
+    ConversationsQuery,
+    Device,
+    HistoryPage,
+    HistoryQuery,
+    SearchPage,
+    SearchQuery,
+    Standing,
+)
 from ..settings import Settings
 from . import connection, schema
 from .checkup import Checkup, quick_check
+from .conversation_list import read_conversations
 from .faults import Health, translate
+from .history import read_history
 from .lock import FileLock
 from .migration import migrate
 from .pages import read_pages
+from .search import read_search
+from .standings import read_blocked, read_devices, read_standings
 from .writer import Writer
 
 __all__ = ["SqliteStore"]
@@ -30,7 +44,10 @@ __all__ = ["SqliteStore"]
 _log = logging.getLogger("trio_chat.store")
 
 READERS = 2
-"""Read-only connections: one more than one, so that a slow query does not hold up the pages of everybody."""
+"""Read-only connections for pages: one more than one, so that a slow one does not hold up everybody else's."""
+
+QUERY_CACHE_KIB = 16 * 1024
+"""What the connection for queries keeps in memory: they go up and down the same indexes."""
 
 CLOSING_SECONDS = 10.0
 """How long leaving waits for a disk that does not answer."""
@@ -59,6 +76,7 @@ class SqliteStore:
         self._file: _OpenFile | None = None
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(READERS)
+        self._asking = trio.CapacityLimiter(1)  # queries wait for one another, and no page waits for them
 
     async def __aenter__(self) -> Self:
         """Open the file. Cancelling waits until it is open, and then closes it.
@@ -106,10 +124,39 @@ class SqliteStore:
 
     async def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Read a page for each request, from one snapshot; see `Store.pages`. Cancelling waits for the query to end."""
-        return await self._read(lambda reader: read_pages(reader, requests))
+        reading = partial(self._opened().read, lambda reader: read_pages(reader, requests))
+        return await trio.to_thread.run_sync(reading, limiter=self._reading)
 
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        return await trio.to_thread.run_sync(self._opened().read, query, limiter=self._reading)
+    async def history(self, user: str, query: HistoryQuery, *, size: int) -> HistoryPage:
+        """Chosen messages, as they are now; see `Store.history`. Cancelling waits for the query to end.
+
+        Raises:
+            BadQuery: there are too many ids, among too many conversations.
+        """
+        return await self._ask(lambda reader: read_history(reader, user, query, size))
+
+    async def search(self, user: str, query: SearchQuery, *, size: int) -> SearchPage:
+        """Messages found by their words; see `Store.search`. Cancelling waits for the query to end."""
+        return await self._ask(lambda reader: read_search(reader, user, query, size))
+
+    async def conversations(self, user: str, query: ConversationsQuery, *, size: int) -> ConversationsPage:
+        """The user's conversations; see `Store.conversations`. Cancelling waits for the query to end."""
+        return await self._ask(lambda reader: read_conversations(reader, user, query, size))
+
+    async def devices(self, user: str) -> tuple[Device, ...]:
+        """The devices that are remembered; see `Store.devices`. Cancelling waits for the query to end."""
+        return await self._ask(lambda reader: read_devices(reader, user))
+
+    async def blocked(self, user: str) -> tuple[str, ...]:
+        """Whom the user blocks; see `Store.blocked`. Cancelling waits for the query to end."""
+        return await self._ask(lambda reader: read_blocked(reader, user))
+
+    async def standings(self, viewer: str, users: Sequence[str]) -> tuple[Standing, ...]:
+        """What `viewer` may know of these users; see `Store.standings`. Cancelling waits for the query to end."""
+        return await self._ask(lambda reader: read_standings(reader, viewer, users))
+
+    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return await trio.to_thread.run_sync(self._opened().ask, query, limiter=self._asking)
 
 
 class _OpenFile:
@@ -159,6 +206,8 @@ class _OpenFile:
             for _ in range(READERS):
                 self.readers.append(connection.read(self.path))
                 undo.callback(self.readers[-1].close)
+            self.asker = connection.read(self.path, cache_kib=QUERY_CACHE_KIB)
+            undo.callback(self.asker.close)
             self.checkup = Checkup(connection.read(self.path), self.health) if unclean and not checked else None
             undo.pop_all()
 
@@ -189,8 +238,18 @@ class _OpenFile:
                 raise
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query on a connection that is free; the caller's limiter sees to it that there is one."""
+        """Read pages on a connection that is free; the caller's limiter sees to it that there is one."""
         reader = self.readers.pop()
+        try:
+            return self._carry_out(query, reader)
+        finally:
+            self.readers.append(reader)
+
+    def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query on the connection for queries; the caller's limiter sees to it that it is free."""
+        return self._carry_out(query, self.asker)
+
+    def _carry_out(self, query: Callable[[sqlite3.Connection], T], reader: sqlite3.Connection) -> T:
         try:
             return query(reader)
         except Exception as error:
@@ -199,11 +258,9 @@ class _OpenFile:
                 raise
             self.health.note(fault)
             raise fault from error
-        finally:
-            self.readers.append(reader)
 
     def close(self) -> None:
         """Readers, then the writer, then the lock; never raises for what SQLite says."""
         checked = self.checkup is None or self.checkup.stop()
-        complete = self.writer.close(self.readers)
+        complete = self.writer.close([*self.readers, self.asker])
         self.lock.release(clean=checked and complete)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .rows import look_up, write
 
@@ -18,10 +18,13 @@ __all__ = ["REMEMBERED", "Lru", "User", "Users"]
 REMEMBERED = 65_536
 """How many users (and pairs of users) a writer remembers: some 20 MB at most."""
 
-FIND = """
+_COLUMNS = """
     SELECT json_group_array(json_array(
-        u.id, u.name, u.head, u.floor, u.delivered, u.sent_at, u.epoch, u.received, u.received_bytes))
-    FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON u.name = v.column1"""
+        u.id, u.name, u.head, u.floor, u.delivered, u.sent_at, u.epoch, u.received, u.received_bytes,
+        EXISTS (SELECT 1 FROM blocks AS k WHERE k.blocker = u.id)))
+    FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON"""
+FIND = f"{_COLUMNS} u.name = v.column1"
+FIND_IDS = f"{_COLUMNS} u.id = v.column1"
 SAVE = """
     INSERT INTO users (id, name, head, delivered, sent_at, received, received_bytes)
     SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL
@@ -47,17 +50,16 @@ class Lru(Generic[K, V]):
             self.kept.move_to_end(key)
         return value
 
-    def trim(self) -> None:
-        """Forget what there is no room for."""
-        while len(self.kept) > self.room:
-            self.kept.popitem(last=False)
+    def trim(self) -> list[V]:
+        """Forget what there is no room for, and say what that was."""
+        return [self.kept.popitem(last=False)[1] for _ in range(len(self.kept) - self.room)]
 
 
 class User:
     """A user's row, changed here first and written once per transaction."""
 
     __slots__ = (
-        "delivered", "epoch", "floor", "head", "id", "name", "received", "received_bytes", "sent_at", "taken",
+        "blocks", "delivered", "epoch", "floor", "head", "id", "name", "received", "received_bytes", "sent_at", "taken",
         "taken_bytes",
     )  # fmt: skip
 
@@ -72,6 +74,7 @@ class User:
         epoch: int = 0,
         received: int = 0,
         received_bytes: int = 0,
+        blocks: int = 0,
     ) -> None:
         self.id = id
         self.name = name
@@ -82,6 +85,7 @@ class User:
         self.epoch = epoch
         self.received = received
         self.received_bytes = received_bytes
+        self.blocks = bool(blocks)  # blocks anybody at all: most users do not, and need not be asked whom
         # At least so much of what was received is delivered. Looked up only when it decides something (see mailbox.py).
         self.taken = 0
         self.taken_bytes = 0
@@ -92,15 +96,26 @@ class Users:
 
     def __init__(self) -> None:
         self.remembered: Lru[str, User] = Lru()
+        self.by_id: dict[int, User] = {}  # the same ones
         self.changed: dict[int, User] = {}
+        self.delivered_before: dict[int, int] = {}  # of those whose `delivered` rose
         self.newest = 0  # the highest id, or 0 if that is not known
 
     def load(self, connection: sqlite3.Connection, names: Iterable[str]) -> None:
         """Read those of the named users who exist and are not remembered, in one query."""
         missing = [(name,) for name in names if self.remembered.get(name) is None]
         if missing:
-            for row in look_up(connection, FIND, missing):
-                self.remembered.kept[row[1]] = User(*row)
+            self._remember(look_up(connection, FIND, missing))
+
+    def load_ids(self, connection: sqlite3.Connection, ids: Iterable[int]) -> None:
+        """Read those of the users with these ids who are not remembered, to be found in `by_id`."""
+        missing = [(id,) for id in ids if id not in self.by_id]
+        if missing:
+            self._remember(look_up(connection, FIND_IDS, missing))
+
+    def _remember(self, rows: list[list[Any]]) -> None:
+        for row in rows:
+            self.remembered.kept[row[1]] = self.by_id[row[0]] = User(*row)
 
     def get(self, name: str) -> User | None:
         """A user who exists, or None; correct only for names that were loaded."""
@@ -113,9 +128,16 @@ class Users:
             if not self.newest:
                 (self.newest,) = connection.execute(NEWEST).fetchone()
             self.newest += 1
-            user = self.remembered.kept[name] = User(self.newest, name)
+            user = self.remembered.kept[name] = self.by_id[self.newest] = User(self.newest, name)
             self.changed[user.id] = user
         return user
+
+    def deliver(self, user: User, cursor: int) -> None:
+        """The user has everything up to `cursor` (R1)."""
+        if cursor > user.delivered:
+            self.delivered_before.setdefault(user.id, user.delivered)
+            user.delivered = cursor
+            self.changed[user.id] = user
 
     def flush(self, connection: sqlite3.Connection) -> None:
         """Write the users that are new or changed."""
@@ -128,10 +150,14 @@ class Users:
     def settle(self) -> None:
         """The transaction is durable: what is remembered is what the file holds."""
         self.changed.clear()
-        self.remembered.trim()
+        self.delivered_before.clear()
+        for user in self.remembered.trim():
+            del self.by_id[user.id]
 
     def forget(self) -> None:
         """The transaction failed, or the file was changed by another: nothing that is remembered need be true (I8)."""
         self.changed.clear()
+        self.delivered_before.clear()
         self.remembered.kept.clear()
+        self.by_id.clear()
         self.newest = 0

@@ -7,14 +7,17 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.batch import Batch, Results
+from ..core.batch import Batch, BlockChange, Draft, ReadMark, Refused, Results, Stored
 from ..errors import StoreBusy, StoreFull
 from ..settings import Settings
+from .blocks import change
 from .connection import BUSY_SECONDS
 from .conversations import Conversations
-from .devices import Openings, mark
+from .devices import Openings, mark, remove
 from .drafts import NEWEST, Drafts
 from .faults import Health, translate
+from .progress import delivered, told
+from .reads import read
 from .users import Users
 
 __all__ = ["CHECKPOINT_PAGES", "Writer"]
@@ -68,7 +71,8 @@ class Writer:
             raise fault from error  # noqa: ASYNC104  (only SQLite's errors become a fault)
         self.users.settle()
         self.conversations.settle()
-        self.pages += PAGES_PER_BATCH + PAGES_PER_ROW * (len(batch.marks) + len(batch.openings) + len(batch.drafts))
+        changes = sum(map(len, (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals)))
+        self.pages += PAGES_PER_BATCH + PAGES_PER_ROW * changes
         return results
 
     def _checkpoint_if_due(self) -> None:
@@ -125,28 +129,30 @@ class Writer:
             self.version = version
 
     def _carry_out(self, batch: Batch, now: int) -> Results:
-        names = {one.user for one in batch.marks}
-        names.update(one.user for one in batch.openings)
-        for draft in batch.drafts:
-            names.add(draft.sender)
-            names.add(draft.recipient)
-        self.users.load(self.connection, names)
-        mark(self.connection, self.users, batch.marks, now)
-        openings = Openings(self.connection, self.users, self.settings, self.epoch, now)
+        connection, users = self.connection, self.users
+        users.load(connection, _named(batch))
+        mark(connection, users, batch.marks, now)
+        reached = read(connection, users, batch.reads)
+        remove(connection, users, batch.removals)
+        openings = Openings(connection, users, self.settings, self.epoch, now)
         opened = openings.carry_out(batch.openings)
-        stored = []
-        if batch.drafts:
-            if not self.newest:
-                (self.newest,) = self.connection.execute(NEWEST).fetchone()
-            drafts = Drafts(self.connection, self.users, self.conversations, self.settings, self.key, self.newest + 1, now)
-            stored = drafts.carry_out(batch.drafts)
-            self.users.flush(self.connection)
-            drafts.flush()
-            self.newest += len(drafts.messages)
-        else:
-            self.users.flush(self.connection)
+        progress = told(connection, users, delivered(connection, users), reached)
+        blocks = change(connection, users, self.settings, batch.blocks) if batch.blocks else []
+        stored = self._store(batch.drafts, now) if batch.drafts else []
+        if not batch.drafts:
+            users.flush(connection)
         openings.flush()
-        return Results(tuple(opened), tuple(stored))
+        return Results(tuple(opened), tuple(stored), tuple(blocks), (None,) * len(batch.removals), progress, now)
+
+    def _store(self, batch: Sequence[Draft], now: int) -> list[Stored | Refused]:
+        if not self.newest:
+            (self.newest,) = self.connection.execute(NEWEST).fetchone()
+        drafts = Drafts(self.connection, self.users, self.conversations, self.settings, self.key, self.newest + 1, now)
+        stored = drafts.carry_out(batch)
+        self.users.flush(self.connection)
+        drafts.flush()
+        self.newest += len(drafts.messages)
+        return stored
 
     def _forget(self) -> None:
         self.users.forget()
@@ -160,3 +166,18 @@ class Writer:
                 self.connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             self.health.fail(f"a transaction could not be rolled back: {error}")
+
+
+def _named(batch: Batch) -> set[str]:
+    """All users a batch is about."""
+    names = {one.user for one in batch.marks}
+    names.update(one.user for one in batch.openings)
+    names.update(one.user for one in batch.removals)
+    for draft in batch.drafts:
+        names.add(draft.sender)
+        names.add(draft.recipient)
+    between: tuple[ReadMark | BlockChange, ...] = (*batch.reads, *batch.blocks)
+    for pair in between:
+        names.add(pair.user)
+        names.add(pair.peer)
+    return names

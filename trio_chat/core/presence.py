@@ -1,0 +1,128 @@
+"""Who is there: the users each connection follows, and what it was told of them. Nothing of it is stored.
+
+A user is online while a connection of theirs is open that is not send-only. Going away is told a little later, so that a
+reconnect is no flicker: the watcher who saw the user online goes on seeing that until the time is up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from .. import wire
+from ..retrieval import Standing
+from ..settings import Settings
+from .batch import ConnectionId, Mark
+from .connection import Connection, User
+from .effects import Effect, Tell
+
+__all__ = ["Presence"]
+
+
+class _Leaving:
+    """A watched user whose last connection has ended: when that is told, and when they were last seen, once it is known."""
+
+    __slots__ = ("last_seen", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.last_seen: int | None = None
+
+
+class Presence:
+    """Follows who comes and goes. `users` are those with a connection, `emit` takes the effects.
+
+    All it remembers hangs on the lists of the connections there are, and goes with them.
+    """
+
+    def __init__(self, settings: Settings, users: Mapping[str, User], emit: Callable[[Effect], None]) -> None:
+        self._delay = settings.presence_delay
+        self._users = users
+        self._emit = emit
+        self._watchers: dict[str, dict[ConnectionId, Connection]] = {}
+        self._leaving: dict[str, _Leaving] = {}  # in the order of their times: all wait equally long
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is to be told next that somebody has gone."""
+        return next((leaving.until for leaving in self._leaving.values()), None)
+
+    def watch(self, connection: Connection, standings: Iterable[Standing], parted: Collection[str]) -> None:
+        """The connection follows these users from now on and no others, and is told how each is.
+
+        Who may not know is told what is said of somebody who is never online. `parted` are those of whom a block has
+        withdrawn the knowledge since it was asked for.
+        """
+        self.forget(connection)
+        for standing in {standing.user: standing for standing in standings}.values():
+            name = standing.user
+            if not standing.acquainted or name in parted:
+                self._tell(connection, name, None)
+                continue
+            user = self._users.get(name)
+            online = user is not None and bool(user.present)
+            connection.watched[name] = online
+            self._watchers.setdefault(name, {})[connection.id] = connection
+            self._tell(connection, name, standing.last_seen, online=online)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection follows nobody any more."""
+        for name in connection.watched:
+            self._withdraw(connection, name)
+        connection.watched.clear()
+
+    def came(self, user: User) -> None:
+        """A connection of the user was opened."""
+        self._leaving.pop(user.name, None)
+        for connection in self._watchers.get(user.name, {}).values():
+            if not connection.watched[user.name]:
+                connection.watched[user.name] = True
+                self._tell(connection, user.name, None, online=True)
+
+    def left(self, name: str, now: float) -> None:
+        """The user's last connection has ended."""
+        if any(connection.watched[name] for connection in self._watchers.get(name, {}).values()):
+            self._leaving[name] = _Leaving(now + self._delay)
+
+    def seen(self, marks: Iterable[Mark], at: int) -> None:
+        """These marks are committed, as of Unix milliseconds `at`: the last of a user who is leaving is the leaving one."""
+        for mark in marks if self._leaving and at else ():
+            leaving = self._leaving.get(mark.user)
+            if leaving is not None:
+                leaving.last_seen = at
+
+    def tick(self, now: float) -> None:
+        """Tell of those who have been gone for long enough."""
+        while (deadline := self.deadline) is not None and deadline <= now:
+            name, leaving = next(iter(self._leaving.items()))
+            del self._leaving[name]
+            for connection in self._watchers.get(name, {}).values():
+                if connection.watched[name]:
+                    connection.watched[name] = False
+                    self._tell(connection, name, leaving.last_seen)
+
+    def part(self, one: str, other: str) -> None:
+        """One of the two blocks the other now: neither follows the other any more, and has to ask anew afterwards (B1).
+
+        A watcher who saw the other online sees them leave. To who did not, nothing is said: it would tell of the block.
+        """
+        for viewer, name in ((one, other), (other, one)):
+            user = self._users.get(viewer)
+            for connection in user.connections.values() if user is not None else ():
+                request = connection.request
+                if request is not None and isinstance(request.request, wire.Watch) and name in request.request.users:
+                    request.parted.add(name)
+                if name in connection.watched:
+                    self._withdraw(connection, name)
+                    if connection.watched.pop(name):
+                        self._tell(connection, name, None)
+
+    def _withdraw(self, connection: Connection, name: str) -> None:
+        watchers = self._watchers[name]
+        del watchers[connection.id]
+        if not watchers:
+            del self._watchers[name]
+            self._leaving.pop(name, None)
+
+    def _tell(self, connection: Connection, name: str, last_seen: int | None, *, online: bool = False) -> None:
+        frame = wire.Presence(user=name, online=online, last_seen=None if online else last_seen)
+        self._emit(Tell(connection.id, ("presence", name), frame))
