@@ -368,6 +368,9 @@ test("read marks and whom to watch outlive the connection; typing does not, and 
   chat.read("bob", 4);
   await settled();
   assert.equal(w.socket.of("read").length, 1);
+  await w.socket.says({ type: "error", code: "overloaded", message: "", retry_after: 1 });
+  await w.clock.pass(1.1);
+  assert.deepEqual(w.socket.of("read").map(({ seq }) => seq), [4, 4]);
 });
 
 test("what others do is told as it comes", async (t) => {

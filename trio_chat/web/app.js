@@ -238,7 +238,7 @@ class Page {
     const here = this.peer && !rows.some(({ peer }) => peer === this.peer) ? [this.peer] : [];
     const unknown = rows.filter(({ presence }) => !presence?.online && !presence?.last_seen).map(({ peer, last }) => `${peer} ${last.seq}`);
     const watched = [...here, ...rows.map(({ peer }) => peer).sort()];
-    const state = [...watched, ...unknown.sort()].join("\0");
+    const state = [...watched, ...unknown.sort(), ...this.blocked].join("\0");
     if (state === this.#watched || performance.now() - this.#watchedAt < 1000) return;
     this.#watched = state;
     this.#watchedAt = performance.now();

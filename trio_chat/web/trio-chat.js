@@ -478,8 +478,15 @@ export class Chat {
     } else if (error.code === "bad_frame" && error.id === undefined && error.ref === undefined) {
       this.#link.close(`a fault of this client: ${error.message}`); // [S3]
     } else if (!this.#requests.failed(error)) {
+      if (error.retry_after !== undefined) setTimeout(() => this.#again(), error.retry_after * 1000);
       this.#emit("notice", error);
     }
+  }
+
+  /** An `overloaded` about nothing is about a read mark, and does not say which [S3]. */
+  #again() {
+    for (const peer of this.#reads.keys()) this.#unsaid.add(peer);
+    this.#later();
   }
 
   /** @param {Frame} question @param {{signal?: AbortSignal}} [options] @returns {Promise<any>} */
