@@ -48,6 +48,7 @@ def test_what_is_written_offline_is_sent_when_the_line_is_back(crowd: Crowd) -> 
     alice.ticks("read")
     alice.page.context.set_offline(True)
     expect(alice.banner).to_contain_text("You are offline")
+    expect(alice.page.locator("#presence")).to_have_text("")  # nobody knows
     alice.says("one", "two", "three")
     expect(alice.banner).to_contain_text("3 messages are kept here")
     expect(alice.messages.locator(".tick.sending")).to_have_count(3)

@@ -50,6 +50,15 @@ test("nothing is put where it would hide a hole", () => {
   assert.deepEqual([thread.oldest, thread.newest], [100, 101]);
 });
 
+test("what is far away is given up, and history is asked for it again", () => {
+  const thread = loaded(...Array.from({ length: 10 }, (_, k) => entry(k + 1)));
+  thread.trim(20);
+  assert.equal(thread.older, false);
+  const [first] = thread.messages;
+  thread.trim(4);
+  assert.deepEqual([seqs(thread), thread.older, thread.find(first.id)], [[7, 8, 9, 10], true, undefined]);
+});
+
 test("what is not sent yet stands behind everything, in its order, and takes its place when it is stored", () => {
   const thread = loaded(entry(1));
   const drafts = ["a", "b"].map((id) => ({ type: "send", id, to: "bob", text: id }));
@@ -126,6 +135,13 @@ test("what was read elsewhere is not counted, and what is left is asked for", ()
   assert.equal(rows.read("bob", 6), true);
   assert.equal(rows.get("bob").unread, 0);
   assert.equal(rows.read("bob", 5), true);
+});
+
+test("without a connection nobody is there", () => {
+  const rows = new Conversations("alice");
+  Object.assign(rows.get("bob"), { presence: { online: true, last_seen: null }, typing: true });
+  rows.forget();
+  assert.deepEqual([rows.get("bob").presence, rows.get("bob").typing], [null, false]);
 });
 
 test("ticks: who has read has it delivered, and marks only rise", () => {

@@ -250,6 +250,7 @@ class Page {
   #drawBanner(event) {
     if (event?.end) this.#end = event.end;
     if (event?.state === "open") this.#end = null;
+    if (event?.end) this.conversations.forget();
     const banner = the("banner");
     const waiting = this.chat.outbox.length;
     const { code, status } = this.#end ?? {};

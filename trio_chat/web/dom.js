@@ -55,10 +55,11 @@ const daysAgo = (time) => Math.round((midnight(Date.now()) - midnight(time)) / D
 
 export const timeOf = (time) => clock.format(time);
 
-/** The day of a message, between those of other days. */
+/** The day of a message: what it is called between other days, and from when to when it goes. */
 export function dayOf(time) {
   const ago = daysAgo(time);
-  return ago === 0 ? "Today" : ago === 1 ? "Yesterday" : whole.format(time);
+  const from = midnight(time);
+  return { called: ago === 0 ? "Today" : ago === 1 ? "Yesterday" : whole.format(time), from, to: midnight(from + 1.5 * DAY) };
 }
 
 /** When, in as few characters as will do. */

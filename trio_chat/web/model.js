@@ -47,6 +47,13 @@ export class Thread {
     Object.assign(this, { loaded: false, older: false, newer: false });
   }
 
+  /** Forgets all but the newest, which history can bring back: thousands of messages make a page slow. */
+  trim(keep) {
+    const cut = this.messages.splice(0, Math.max(0, this.messages.length - keep));
+    for (const { key } of cut) this.known.delete(key);
+    this.older ||= cut.length > 0;
+  }
+
   /** A page of history. */
   add(entries) {
     for (const entry of entries) this.#put(entry);
@@ -154,6 +161,11 @@ export class Conversations {
     const row = { peer, last: null, unread: 0, delivered: 0, read: 0, ownRead: 0, presence: null, typing: false };
     this.all.set(peer, row);
     return row;
+  }
+
+  /** Without a connection, nothing is known of who is there and what they do. */
+  forget() {
+    for (const row of this.all.values()) Object.assign(row, { presence: null, typing: false });
   }
 
   /** Those with messages, the latest first. */

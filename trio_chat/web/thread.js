@@ -4,6 +4,7 @@ import { aside, avatar, dayOf, icon, lastSeen, make, name, say, the, tick, timeO
 import { address, face } from "./sidebar.js";
 
 const PAGE = 60;
+const KEPT = 300; // messages, when one goes back to the newest
 const NEAR = 700; // pixels from the end of what is loaded: time to load more
 const BOTTOM = 60; // pixels from the bottom that still count as being there
 const TOGETHER = 5 * 60_000; // ms between messages that look like one
@@ -72,6 +73,7 @@ export class ThreadView {
       this.#thread.clear();
       await this.load();
     }
+    this.#thread.trim(KEPT);
     this.draw({ bottom: true });
     the("text").focus();
   }
@@ -158,15 +160,14 @@ export class ThreadView {
       else messages.insertBefore(element, next);
     };
     let previous = null;
-    let day = "";
+    let day = { from: 0, to: 0 };
     const drawn = new Set();
     for (const message of thread.messages) {
-      const today = dayOf(message.at);
-      const first = today !== day;
+      const first = message.at < day.from || message.at >= day.to;
       if (first) {
-        if (!this.#days.has(today)) this.#days.set(today, make("li", { class: "day" }, today));
-        put(this.#days.get(today));
-        day = today;
+        day = dayOf(message.at);
+        if (!this.#days.has(day.called)) this.#days.set(day.called, make("li", { class: "day" }, day.called));
+        put(this.#days.get(day.called));
       }
       const joined = !first && previous?.from === message.from && message.at - previous.at < TOGETHER;
       put(this.#element(message, joined));
@@ -178,7 +179,7 @@ export class ThreadView {
       next = next.nextSibling;
       gone.remove();
     }
-    for (const key of this.#drawn.keys()) if (!drawn.has(key)) this.#drawn.delete(key);
+    if (drawn.size < this.#drawn.size) for (const key of this.#drawn.keys()) if (!drawn.has(key)) this.#drawn.delete(key);
     const focusable = messages.querySelector('.message[tabindex="0"]');
     if (!focusable) messages.querySelector(".message:last-child")?.setAttribute("tabindex", "0");
 
@@ -216,9 +217,10 @@ export class ThreadView {
     const progress = message.own ? conversations.progress(peer, message) : "";
     const shown = message.pending ? "sending" : progress;
     const answered = message.replyTo ? this.#thread.find(message.replyTo) : null;
-    const state = [message.version, shown, joined, answered?.version].join();
+    const { version } = message;
+    const quoted = answered?.version;
     const known = this.#drawn.get(message.key);
-    if (known?.state === state) return known.element;
+    if (known?.version === version && known.shown === shown && known.joined === joined && known.quoted === quoted) return known.element;
     const element = known?.element ?? make("li", { tabIndex: -1 });
     const had = this.#holder === element;
     const failed = shown === "refused" || shown === "unknown";
@@ -244,7 +246,7 @@ export class ThreadView {
       ),
       ...(failed ? [make("p", { class: "why" }, `${shown === "refused" ? "Not sent" : "Perhaps not sent"}: ${message.why.message}`)] : []),
     );
-    this.#drawn.set(message.key, { element, state, message });
+    this.#drawn.set(message.key, { element, version, shown, joined, quoted, message });
     if (had) this.#hold(element, true);
     return element;
   }
