@@ -102,7 +102,7 @@ class Person:
         dialog.dismiss()
 
     def _console(self, message: ConsoleMessage) -> None:
-        # A server that is not there is what some of the tests are about; 426 is what the page's own question is answered with.
+        # A server that is not there is what some of the tests are about; 426 answers the page's own question.
         expected = r"net::ERR|WebSocket connection to|status of 426"
         if message.type in ("error", "warning") and not re.search(expected, message.text):
             self.faults.append(message.text)

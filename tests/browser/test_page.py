@@ -80,9 +80,8 @@ def test_a_history_of_5000_is_scrolled_through_without_a_jump(long_crowd: Crowd,
     alice.says("I have read all of it")
     expect(alice.messages.last).to_contain_text("I have read all of it")
     alice.ticks("stored")
-    figures(
-        f"to write a message in that conversation, until it is stored: {page.evaluate('performance.now()') - started:.0f} ms"
-    )
+    took = page.evaluate("performance.now()") - started
+    figures(f"{LONG:,} messages scrolled through; then, from the first key to the tick of the next one: {took:.0f} ms")
 
 
 FIRST_MESSAGE = """
