@@ -149,7 +149,9 @@ def editable(session: nox.Session) -> None:
 @nox.session(python=OLDEST, venv_backend="uv", requires=["build"])
 def lowest(session: nox.Session) -> None:
     """The tests with the lowest version of every dependency that pyproject.toml allows."""
-    session.install("--resolution=lowest-direct", _wheel(session), *PYPROJECT["project"]["dependencies"])
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = [*PYPROJECT["project"]["dependencies"], *extras["jwt"]]
+    session.install("--resolution=lowest-direct", _wheel(session), *wanted)
     session.install(*_group("test"))
     session.run("uv", "pip", "list", external=True)
     _pytest(session)
@@ -169,21 +171,23 @@ def _debian(session: nox.Session) -> None:
         asked = ["dpkg-query", "--show", "--showformat=${Status}", font]
         known = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
         packages += [] if "ok installed" in known.stdout else [font]
+    if packages and (shutil.which("apt-get") is None or os.geteuid() != 0):
+        session.error(f"as root of a Debian: apt-get install {' '.join(packages)}")
     if packages:
         session.run("apt-get", "update", "-q", external=True, silent=True)
         session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages, external=True,
                     env={"DEBIAN_FRONTEND": "noninteractive"}, silent=True)  # fmt: skip
 
 
-@nox.session(python=HERE, requires=["build"])
+@nox.session(requires=["build"])
 def browser(session: nox.Session) -> None:
-    """The page in Debian's Chromium, and behind the real nginx."""
+    """What only a real browser can show: in Debian's Chromium, some of it behind Debian's nginx."""
     _debian(session)
     session.install(_wheel(session), *_group("browser"))
     _pytest(session, "-m", "browser", default=["tests/browser"])
 
 
-@nox.session(python=HERE)
+@nox.session
 def screenshots(session: nox.Session) -> None:
     """Take the pictures of the page that the README and the documentation show, anew."""
     _debian(session)
@@ -193,8 +197,24 @@ def screenshots(session: nox.Session) -> None:
 
 
 @nox.session(requires=["build"])
+def bench(session: nox.Session) -> None:
+    """How fast a large store answers, in a short form; with arguments, as ``benchmarks/retrieval.py`` takes them."""
+    session.install(_wheel(session))
+    short = ("--messages", "100000", "--rounds", "30", "--pairs", "1", "--seconds", "3")
+    database = Path(session.create_tmp()) / "retrieval.db"
+    session.run("python", str(ROOT / "benchmarks" / "retrieval.py"), str(database), *(session.posargs or short))
+
+
+@nox.session(requires=["build"])
 def proofs(session: nox.Session) -> None:
     """Property tests and state machines with many more examples, and the proofs on a real server at their full scale."""
     session.install(_wheel(session), *_group("test"))
     session.env["TRIO_CHAT_PROOF_SCALE"] = os.environ.get("TRIO_CHAT_PROOF_SCALE", "4")
-    _pytest(session, "-m", "hypothesis or proof", "--hypothesis-profile=proofs", "-o", "faulthandler_timeout=3600")
+    _pytest(
+        session,
+        "-m",
+        "(hypothesis or proof) and not browser",
+        "--hypothesis-profile=proofs",
+        "-o",
+        "faulthandler_timeout=3600",
+    )

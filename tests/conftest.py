@@ -39,11 +39,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.en
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark coroutine tests ``trio`` unless they carry ``anyio``, and what lies in ``tests/proofs`` or ``tests/browser``."""
+    """Mark coroutine tests ``trio`` unless they carry ``anyio``, and by folder what is ``proof`` or ``browser``."""
     for item in items:
         if PROOFS in item.path.parents:  # minutes on a real server, and latencies that a busy machine spoils
             item.add_marker(pytest.mark.proof)
-        if BROWSER in item.path.parents:
+        if BROWSER in item.path.parents:  # needs Chromium
             item.add_marker(pytest.mark.browser)
         if not isinstance(item, pytest.Function) or item.get_closest_marker("anyio") or item.get_closest_marker("trio"):
             continue

@@ -21,8 +21,8 @@ SQL_ROOMS = ("migrations/", "trio_chat/store/", "trio_chat/client/state.py")
 JSON_ROOMS = ("trio_chat/wire.py",)
 PRIVATE_ROOM = "trio_chat/transport/websocket.py"
 EDGES = [
+    ("trio_chat/hooks.py", "except* Exception"),  # around one hook of the application's
     ("trio_chat/serve.py", "except* Exception"),  # around one connection
-    ("trio_chat/transport/front.py", "except* Exception"),  # around the authenticator, a hook of the application's
 ]
 
 

@@ -106,12 +106,17 @@ class Line:
 
 @asynccontextmanager
 async def session_on(
-    line: Line, *, settings: Settings | None = None, store: Store | None = None, user: str = "alice"
+    line: Line,
+    *,
+    settings: Settings | None = None,
+    store: Store | None = None,
+    user: str = "alice",
+    expires: float = math.inf,
 ) -> AsyncIterator[tuple[Session, Chat, trio.Nursery]]:
     """A session of a running chat. It must have ended, or is cut off, when the block is left."""
     settings = settings or Settings()
     async with open_chat(store or MemoryStore(settings), settings=settings) as chat, trio.open_nursery() as nursery:
-        session = Session(chat.next_connection(), line, settings)
+        session = Session(chat.next_connection(), line, settings, expires=expires)
         nursery.start_soon(session.run, chat, Connected(session.connection, user, "phone"))
         await wait_all_tasks_blocked()
         yield session, chat, nursery
@@ -354,17 +359,73 @@ async def test_closing_writes_the_outbox_first(autojump_clock: MockClock) -> Non
         assert line.closings[0] == (CloseCode.REPLACED, "newer")
 
 
-async def test_a_peer_that_does_not_read_is_cut_off_when_closed(autojump_clock: MockClock) -> None:
-    """Else whoever is told to go can stay, and hold its place, by not listening."""
+@pytest.mark.parametrize(("code", "seconds"), [(CloseCode.REPLACED, 7.0), (CloseCode.UNAUTHORIZED, 0.8)])
+async def test_a_peer_that_does_not_read_is_cut_off_when_closed(
+    code: CloseCode, seconds: float, autojump_clock: MockClock
+) -> None:
+    """Else whoever is told to go can stay, and hold its place, by not listening; who is revoked is gone within a second."""
     line = Line()
     async with session_on(line, settings=Settings(write_timeout=7.0)) as (session, chat, _):
         line.taking = trio.Event()
         session.send(wire.Pong())
-        session.close(CloseCode.UNAUTHORIZED, "")
+        session.close(code, "")
         before = trio.current_time()
         await chat.registry.wait_idle()
-        assert line.closed_at - before == 7.0
-        assert line.closings == [(CloseCode.UNAUTHORIZED, "")]
+        assert line.closed_at - before == seconds
+        assert line.closings == [(code, "")]
+
+
+async def test_the_first_reason_to_close_is_told_and_nothing_is_sent_after_it(autojump_clock: MockClock) -> None:
+    """Else who is no longer authorised goes on getting messages, or is told that a newer connection took over: come back."""
+    line = Line()
+    async with session_on(line) as (session, chat, _):
+        session.close(CloseCode.UNAUTHORIZED, "revoked")
+        session.send(wire.Pong())
+        session.offer(wire.Pong())
+        session.close(CloseCode.REPLACED, "newer")
+        await chat.registry.wait_idle()
+        assert not line.got(wire.Pong)
+        assert line.closings[0] == (CloseCode.UNAUTHORIZED, "revoked")
+
+
+async def test_a_busy_server_finds_time_to_say_why(autojump_clock: MockClock) -> None:
+    """Else a thousand who are revoked at once, which takes a moment, see their connections break, and come back."""
+    line = Line()
+    async with session_on(line) as (session, chat, _):
+        line.taking = trio.Event()
+        session.send(wire.Pong())
+        session.close(CloseCode.UNAUTHORIZED, "")
+        line.lingers = 5.0
+        await trio.sleep(0.7)
+        before = trio.current_time()
+        line.taking.set()
+        await chat.registry.wait_idle()
+        assert trio.current_time() - before >= 5.0
+        assert line.closings[0] == (CloseCode.UNAUTHORIZED, "")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_at_its_moment_a_session_expires(reads: bool, autojump_clock: MockClock) -> None:
+    """Else a token that was good for an hour is good for ever, once a connection stands, or for one that does not read."""
+    line = Line()
+    async with session_on(line, expires=trio.current_time() + 20) as (session, chat, _):
+        if not reads:
+            line.taking = trio.Event()
+            session.send(wire.Pong())
+        await trio.sleep(19.5)
+        assert not line.closings
+        await chat.registry.wait_idle()
+        assert line.closed_at == 20
+        assert line.closings[0][0] == CloseCode.UNAUTHORIZED
+
+
+async def test_who_leaves_before_the_end_of_its_time_has_not_expired(autojump_clock: MockClock) -> None:
+    """Else every client of a server that shuts down is told that it may not come back."""
+    line = Line()
+    async with session_on(line, expires=trio.current_time() + 20) as (session, chat, _):
+        session.close(CloseCode.GOING_AWAY, "retry_after=1")
+        await chat.registry.wait_idle()
+        assert line.closings[0] == (CloseCode.GOING_AWAY, "retry_after=1")
 
 
 @pytest.mark.parametrize("lingers", [0.0, math.inf])

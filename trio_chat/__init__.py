@@ -5,6 +5,7 @@
 
 from . import authenticators as authenticators
 from .chat import Chat as Chat
+from .chat import Statistics as Statistics
 from .chat import open_chat as open_chat
 from .errors import BadFrame as BadFrame
 from .errors import BadQuery as BadQuery
@@ -16,6 +17,7 @@ from .errors import ErrorCode as ErrorCode
 from .errors import IdConflict as IdConflict
 from .errors import NotAllowed as NotAllowed
 from .errors import Refused as Refused
+from .errors import Rejected as Rejected
 from .errors import RequestRefused as RequestRefused
 from .errors import SchemaMismatch as SchemaMismatch
 from .errors import StoreBusy as StoreBusy
@@ -26,6 +28,16 @@ from .errors import StoreUnavailable as StoreUnavailable
 from .errors import TooLarge as TooLarge
 from .model import Identity as Identity
 from .model import Message as Message
+from .observation import BlockChanged as BlockChanged
+from .observation import DeviceConnected as DeviceConnected
+from .observation import DeviceDisconnected as DeviceDisconnected
+from .observation import EventStream as EventStream
+from .observation import MessageStored as MessageStored
+from .observation import Missed as Missed
+from .observation import ReadMarked as ReadMarked
+from .observation import ReceiptChanged as ReceiptChanged
+from .policy import Hooks as Hooks
+from .policy import Outgoing as Outgoing
 from .retrieval import Conversation as Conversation
 from .retrieval import ConversationsPage as ConversationsPage
 from .retrieval import ConversationsQuery as ConversationsQuery

@@ -15,15 +15,17 @@ from .admission import Admission
 from .committer import unix_ms
 from .core.batch import ConnectionId
 from .core.events import Connected, Drain, Revoked
+from .core.workload import Workload
 from .errors import CloseCode
-from .questions import Judge
+from .observation import DeviceDisconnected, EventStream
+from .policy import Hooks
 from .registry import Registry, SessionPort
 from .settings import Settings
 from .store.base import Store
 from .store.sqlite import SqliteStore
 from .voice import Voice
 
-__all__ = ["Chat", "open_chat"]
+__all__ = ["Chat", "Statistics", "open_chat"]
 
 _LAST_COMMIT: Final = 5.0
 """Seconds for what was read to be committed when everything is cancelled."""
@@ -35,8 +37,16 @@ _UNWELL: Final = 10.0
 """Seconds after which a refusal says nothing about now."""
 
 
+class Statistics(Workload, frozen=True, kw_only=True):
+    """What a chat holds at one moment. `handshakes` are those of the `connections` that nobody knows yet."""
+
+    connections: int
+    handshakes: int
+
+
 class _LiveSession(SessionPort, Protocol):
     connection: ConnectionId
+    opened: bool
 
     def stop_reading(self, *, end_by: float = ...) -> None: ...
     def cancel(self) -> None: ...
@@ -49,16 +59,13 @@ class Chat(Voice):
     """
 
     def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        *,
-        clock: Callable[[], int],
-        memory_path: bool,
-        judge: Judge | None = None,
+        self, store: Store, settings: Settings, *, clock: Callable[[], int], memory_path: bool, hooks: Hooks | None = None
     ) -> None:
-        super().__init__(store, Registry(store, settings, clock, memory_path=memory_path, judge=judge), settings)
+        registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks)
+        super().__init__(store, registry, settings)
         self.admission = Admission(settings)
+        self.clock = clock
+        self.revalidations = trio.CapacityLimiter(settings.revalidations)
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
         self._handshakes: dict[object, set[tuple[str, str | None]]] = {}
@@ -82,6 +89,34 @@ class Chat(Voice):
         recent = trio.current_time() - self.registry.refused_at < _UNWELL
         return self.failure is None and not self.draining.is_set() and not recent
 
+    def statistics(self) -> Statistics:
+        """What the chat holds at the moment; a frozen snapshot."""
+        return Statistics(
+            connections=self.admission.connections,
+            handshakes=self.admission.half_open,
+            **msgspec.structs.asdict(self.registry.workload()),
+        )
+
+    def events(self, room: int = 1024) -> EventStream:
+        """What happens from now on: messages stored, receipts, read marks, blocks, devices that come and go.
+
+        ::
+
+            with chat.events() as events:
+                async for event in events:
+                    match event:
+                        case MessageStored(recipient="bot", sender=sender, text=text): ...
+
+        An event is told when it is durable, and in the order of the commits. The application's own messages are among them.
+
+        Args:
+            room: so many events wait for whoever iterates; what happens beyond them is counted by one `Missed`.
+
+        Raises:
+            ValueError: there is no room.
+        """
+        return self.registry.observers.open(room)
+
     @property
     def farewell(self) -> tuple[CloseCode, str]:
         """What a session that is cancelled tells its peer."""
@@ -101,9 +136,12 @@ class Chat(Voice):
         if self._ended:  # nobody is there any more to say so
             session.cancel()
 
-    def leave(self, session: _LiveSession) -> None:
+    def leave(self, session: _LiveSession, event: Connected) -> None:
         """A session has ended. For `Session` alone."""
         del self._live[session.connection]
+        if session.opened and self.registry.observers:
+            gone = DeviceDisconnected(user=event.user, device=event.device, send_only=event.send_only)
+            self.registry.observers.tell(gone)
         self.registry.leave(session.connection)
 
     def revoke(self, user: str, device: str | None = None) -> None:
@@ -176,6 +214,7 @@ async def open_chat(
     store: str | os.PathLike[str] | Store,
     *,
     settings: Settings | None = None,
+    hooks: Hooks | None = None,
     clock: Callable[[], int] = unix_ms,
     memory_path: bool = True,
 ) -> AsyncIterator[Chat]:
@@ -187,6 +226,7 @@ async def open_chat(
     Args:
         store: the path of an SQLite file, made if there is none, or a `Store`, which is entered and left here.
         settings: limits and times.
+        hooks: the application's say in who may send and see what.
         clock: gives Unix milliseconds; for tests.
         memory_path: False feeds every connection from the store; for tests.
 
@@ -201,7 +241,7 @@ async def open_chat(
     opened = SqliteStore(store, settings) if isinstance(store, str | os.PathLike) else store
     body: BaseException | None = None
     async with opened as entered:
-        chat = Chat(entered, settings, clock=clock, memory_path=memory_path)
+        chat = Chat(entered, settings, clock=clock, memory_path=memory_path, hooks=hooks)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(chat._run)  # noqa: SLF001  (the two are one)

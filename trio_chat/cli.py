@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import click
 import trio
 
-from . import authenticators, wire
+from . import access, wire
 from .chat import open_chat
 from .client.raw import ClosedByServer, NotConnected, open_raw_client
 from .configuration import Configuration, load
@@ -109,9 +109,7 @@ def main() -> None:
               help="The SQLite file; made if there is none.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=6662, show_default=True, help="0 picks a free one.")
-@click.option("--demo", is_flag=True, help="Believe whoever says who they are (?user=…&device=…); this machine only.")
-@click.option("--trusted-proxy", multiple=True, metavar="ADDRESS",
-              help="A proxy in front, or its network, whose X-Forwarded-For and -Proto are believed.")  # fmt: skip
+@access.options
 @click.option("--rate-limit", type=_Rate(), help="Sends a second per user, or off; 20 if nothing else is set.")
 @_config
 @click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
@@ -119,22 +117,23 @@ def serve(
     db: Path,
     host: str,
     port: int,
-    demo: bool,
-    trusted_proxy: tuple[str, ...],
     rate_limit: float | str | None,
     config: Path | None,
     check: bool,
+    allow_origin: tuple[str, ...],
+    trusted_proxy: tuple[str, ...],
+    **who: Any,
 ) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends it at once."""
-    if not demo:
-        raise _Failure(
-            "there is no way to tell who connects: try it with --demo, or embed trio-chat with an authenticator of yours", 2
-        )
-    if not _is_loopback(host):
+    authenticate = _plainly(lambda: access.authenticator(**who), exit_code=2)
+    if who["demo"] and not _is_loopback(host):
         raise _Failure(f"--demo lets anybody be anyone, so it listens on this machine only, not on {host}", 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    configured = _configured(config, send_rate=rate_limit).settings
-    _run(_serve(db, host, port, configured, check=check, trusted_proxies=trusted_proxy))
+    settings = _configured(config, send_rate=rate_limit).settings
+    options = {"authenticate": authenticate, "allowed_origins": allow_origin, "trusted_proxies": trusted_proxy}
+    if who["demo"]:
+        options["pages"] = demo_pages()
+    _run(_serve(db, host, port, settings, check=check, **options))
 
 
 @main.command()
@@ -170,6 +169,9 @@ def send(user: str, to: str, id_: str | None, url: str, text: str) -> None:
 def listen(user: str, as_json: bool, count: int | None, url: str) -> None:
     """Print the messages to an ID as they come, and acknowledge them."""
     _run(_listen(_with_query(url, user=user, device="cli-listen"), user, as_json=as_json, count=count))
+
+
+main.add_command(access.token)
 
 
 @main.group()
@@ -227,11 +229,11 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _plainly(work: Callable[[], _Result]) -> _Result:
+def _plainly(work: Callable[[], _Result], exit_code: int = 1) -> _Result:
     try:
         return work()
     except ConfigurationError as error:
-        raise _Failure(str(error), 1) from None
+        raise _Failure(str(error), exit_code) from None
 
 
 def _configured(file: Path | None, **options: Any) -> Configuration:
@@ -280,15 +282,12 @@ _SWITCH_SECONDS: Final = 0.0005
 makes every call of SQLite's that gives the interpreter up wait so long to get it back, and all messages with it."""
 
 
-async def _serve(
-    db: Path, host: str, port: int, settings: Settings, *, check: bool, trusted_proxies: tuple[str, ...]
-) -> None:
+async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool, **options: Any) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         store = SqliteStore(db, settings, check=check)
         async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
-            who: dict[str, Any] = {"authenticate": authenticators.demo, "pages": demo_pages()}
-            listening = partial(serve_tcp, chat, port, host=host, trusted_proxies=trusted_proxies, **who)
+            listening = partial(serve_tcp, chat, port, host=host, **options)
             try:
                 listeners = await nursery.start(listening)
             except OSError as error:

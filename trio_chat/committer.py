@@ -13,6 +13,7 @@ import trio
 from .core.batch import Batch, ConnectionId, Page, PageRequest, Progress, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
 from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
+from .observation import Observers
 from .store.base import Store
 
 __all__ = ["Committer", "Loader", "unix_ms"]
@@ -31,10 +32,17 @@ def unix_ms() -> int:
 class Committer:
     """Commits one batch after the other. While one is under way, the next grows in the core (group commit)."""
 
-    def __init__(self, store: Store, report: Callable[[Event], None], clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        report: Callable[[Event], None],
+        clock: Callable[[], int],
+        observers: Observers | None = None,
+    ) -> None:
         self._store = store
         self._report = report
         self._clock = clock
+        self._observers = Observers() if observers is None else observers
         self._batch: Batch | None = None
         self._ready = trio.Event()
         self.refused_at = -math.inf
@@ -56,8 +64,11 @@ class Committer:
             await self._ready.wait()
             self._ready = trio.Event()
             if self._batch is not None:
-                results = await self._commit(self._batch)
+                batch = self._batch
+                results = await self._commit(batch)
                 self._batch = None
+                if self._observers:
+                    self._observers.committed(batch, results)
                 self._report(Committed(results))
 
     async def _commit(self, batch: Batch) -> Results:

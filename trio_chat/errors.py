@@ -18,6 +18,7 @@ The tree of exceptions::
     │   ├── IdConflict          the sender has used the id for another message
     │   ├── NotAllowed          the application's policy does not allow it
     │   └── BadQuery            it asks for what does not exist, or for what excludes itself
+    ├── Rejected                raised by a hook: this message is not to be sent
     ├── ChatClosed              the chat drains or has ended
     └── Refused                 raised by an authenticator: this request may not connect
 """
@@ -40,6 +41,7 @@ __all__ = [
     "InvalidFrame",
     "NotAllowed",
     "Refused",
+    "Rejected",
     "RequestRefused",
     "RowRefused",
     "SchemaMismatch",
@@ -253,6 +255,21 @@ class BadQuery(RequestRefused):
 
 class ChatClosed(ChatError):
     """The chat drains or has ended: it takes nothing more. What the message says was not taken was not carried out."""
+
+
+class Rejected(ChatError):
+    """Raise this in ``before_send`` to refuse a message.
+
+    Args:
+        code: what its sender is told. After a code that may be tried again, such as ``rate_limited``, the later messages of
+            the same connection are refused likewise for a second or more (S4).
+        message: one sentence for who sent it; what the code means, if there is none.
+    """
+
+    def __init__(self, code: ErrorCode | str = ErrorCode.NOT_ALLOWED, message: str | None = None) -> None:
+        self.code = ErrorCode(code)
+        super().__init__(message or self.code.meaning)
+        self.message = message
 
 
 class Refused(ChatError):

@@ -14,11 +14,14 @@ import trio
 
 from .committer import Committer, Loader
 from .core.batch import BlockChange, ConnectionId, Draft, ReadMark, Refused, Removal, Stored
-from .core.effects import Ask, Close, Effect, Fulfil, Load, Offer, Pause, Ping, Resume, Send, Tell
+from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
 from .core.machine import Core
+from .core.workload import Workload
 from .errors import ChatClosed, CloseCode
-from .questions import Judge, Questions
+from .observation import Observers
+from .policy import Hooks, Policy
+from .questions import Questions
 from .settings import Settings
 from .store.base import Store
 from .wire import ServerFrame
@@ -91,14 +94,18 @@ class Registry:
         clock: Callable[[], int],
         *,
         memory_path: bool = True,
-        judge: Judge | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
-        self._core = Core(settings, memory_path=memory_path)
+        hooks = hooks or Hooks()
+        self._core = Core(settings, memory_path=memory_path, judged=hooks.judge)
         self._inbox = _Inbox()
         self.put = self._inbox.put
-        self._committer = Committer(store, self.put, clock)
+        self.observers = Observers()
+        self._committer = Committer(store, self.put, clock, self.observers)
         self._loader = Loader(store, self.put)
-        self._questions = Questions(store, self.put, settings, judge=judge)
+        self._policy = Policy(hooks, store, self.put, settings)
+        watching = self._policy.standings if hooks.may_watch is not None else None
+        self._questions = Questions(store, self.put, settings, judge=watching)
         self._calls: dict[Ticket, _Call] = {}
         self._last_ticket: Ticket = 0
         self._sessions: dict[ConnectionId, SessionPort] = {}
@@ -128,6 +135,10 @@ class Registry:
     def ended(self) -> bool:
         """Whether `run` has ended, however it did."""
         return self._ended
+
+    def workload(self) -> Workload:
+        """How much the core has to do."""
+        return self._core.workload()
 
     def connected(self, user: str) -> frozenset[str]:
         """The user's devices that are connected."""
@@ -174,11 +185,13 @@ class Registry:
                 nursery.start_soon(self._committer.run)
                 nursery.start_soon(self._loader.run)
                 nursery.start_soon(self._questions.run)
+                nursery.start_soon(self._policy.run)
                 await self._turns()
                 nursery.cancel_scope.cancel()
         finally:
             self._ended = True
             self._idle.set()
+            self.observers.end()
             for call in self._calls.values():
                 call.lost = True
                 call.done.set()
@@ -214,6 +227,8 @@ class Registry:
         for effect in effects:
             if isinstance(effect, Fulfil):
                 self._fulfil(effect)
+            elif isinstance(effect, Judge):
+                self._policy.submit(effect)
             elif (session := self._sessions.get(effect.connection)) is None:
                 pass  # it has ended, and its Disconnected is on the way
             elif isinstance(effect, Load):

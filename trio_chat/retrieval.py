@@ -77,7 +77,8 @@ class HistoryPage(Struct, frozen=True, kw_only=True):
     """Messages in the order asked for. If there is `more` in that direction, `next` goes into ``before`` or ``after``.
 
     A page of an `around` query is ascending and `next` belongs into ``after``; what is older is found before its first one.
-    A page may be shorter than asked for and still have more behind it: it ends at a size in bytes, too.
+    A page may be shorter than asked for and still have more behind it: it ends at a size in bytes, and it may even be empty
+    when a great many entries in a row are not what was asked for.
     """
 
     messages: tuple[Message, ...]
@@ -105,7 +106,11 @@ class SearchHit(Struct, frozen=True, kw_only=True):
 
 
 class SearchPage(Struct, frozen=True, kw_only=True):
-    """What was found, newest first (an edited message counts as of its edit). `next` goes into ``before``."""
+    """What was found, newest first (an edited message counts as of its edit). `next` goes into ``before``.
+
+    A page covers some of a long log at a time: it may be shorter than asked for, or even empty, and still have more behind it.
+    The beginning of a word that a great many messages of all users hold is taken as a whole word.
+    """
 
     hits: tuple[SearchHit, ...]
     more: bool
@@ -137,7 +142,10 @@ class Conversation(Struct, frozen=True, kw_only=True):
 
 
 class ConversationsPage(Struct, frozen=True, kw_only=True):
-    """Conversations, the one with the latest entry first. `next` goes into ``before``."""
+    """Conversations, the one with the latest entry first. `next` goes into ``before``.
+
+    A page may be shorter than asked for, or even empty, and still have more behind it: then `next` says where to go on.
+    """
 
     conversations: tuple[Conversation, ...]
     more: bool
@@ -161,13 +169,14 @@ class Device(Struct, frozen=True, kw_only=True):
 class Standing(Struct, frozen=True, kw_only=True):
     """What one user may know of another's presence.
 
-    `acquainted`: they have exchanged messages in both directions and neither blocks the other. `last_seen` is when a device
-    of the other was last seen, Unix milliseconds, None if none is remembered.
+    `acquainted`: they have exchanged messages in both directions, and neither blocks the other. `last_seen` is when a device
+    of the other was last seen, Unix milliseconds, None if none is remembered. `parted`: one of them blocks the other.
     """
 
     user: str
     acquainted: bool
     last_seen: int | None
+    parted: bool = False
 
 
 Query = TypeVar("Query", bound=HistoryQuery | SearchQuery | ConversationsQuery)

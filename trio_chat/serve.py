@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -16,6 +17,8 @@ from .chat import Chat
 from .core.batch import ConnectionId
 from .core.events import Connected
 from .errors import CloseCode
+from .model import Identity
+from .revalidation import Revalidate, keep_asking
 from .session import Session
 from .transport.front import Admitted, Authenticate, FrontDoor
 from .transport.http import HttpError
@@ -38,9 +41,10 @@ _BUSY: Final = HttpError(503, "too many connections", [("Retry-After", "5")]).re
 class _Porch:
     """The connections of one listener, or of one `handle`: those in the handshake and those that are sessions."""
 
-    def __init__(self, chat: Chat, door: FrontDoor) -> None:
+    def __init__(self, chat: Chat, door: FrontDoor, revalidate: Revalidate | None) -> None:
         self._chat = chat
         self._door = door
+        self._revalidate = revalidate
         self._handshakes: set[trio.CancelScope] = set()
         self._sessions: set[ConnectionId] = set()
 
@@ -94,11 +98,22 @@ class _Porch:
                 after=admitted.after,
                 send_only=admitted.send_only,
             )
+            session = Session(connection, transport, chat.settings, expires=_expiry(identity, chat))
             self._sessions.add(connection)
             try:
-                await Session(connection, transport, chat.settings).run(chat, event)
+                await self._run(session, event, identity)
             finally:
                 self._sessions.discard(connection)
+
+    async def _run(self, session: Session, event: Connected, identity: Identity) -> None:
+        if self._revalidate is None:
+            await session.run(self._chat, event)
+            return
+        chat = self._chat
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_asking, self._revalidate, identity, session, chat.settings, chat.revalidations)
+            await session.run(chat, event)
+            nursery.cancel_scope.cancel()
 
     async def _admit(self, stream: trio.abc.Stream, places: ExitStack) -> Admitted | None:
         admitted = None
@@ -109,6 +124,13 @@ class _Porch:
             finally:
                 self._handshakes.discard(scope)
         return admitted
+
+
+def _expiry(identity: Identity, chat: Chat) -> float:
+    """When the connection of this identity ends, by Trio's clock. A wall clock that is set later moves it no more."""
+    if identity.expires_at is None:
+        return math.inf
+    return trio.current_time() + (identity.expires_at - chat.clock() / 1000)
 
 
 async def _turn_away(stream: trio.abc.Stream) -> None:
@@ -126,6 +148,7 @@ async def handle(
     stream: trio.abc.Stream,
     *,
     authenticate: Authenticate,
+    revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
     pages: Pages | None = None,
@@ -136,7 +159,7 @@ async def handle(
     See `serve_tcp` for the arguments.
     """
     door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies, pages=pages)
-    await _Porch(chat, door).serve(stream)
+    await _Porch(chat, door, revalidate).serve(stream)
 
 
 async def serve_listeners(
@@ -144,6 +167,7 @@ async def serve_listeners(
     listeners: Sequence[trio.abc.Listener[_Stream]],
     *,
     authenticate: Authenticate,
+    revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
     pages: Pages | None = None,
@@ -160,7 +184,7 @@ async def serve_listeners(
         for listener in listeners:  # before anything that may raise
             await stack.enter_async_context(listener)
         door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies, pages=pages)
-        porch, shelter = _Porch(chat, door), _Shelter()
+        porch, shelter = _Porch(chat, door, revalidate), _Shelter()
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(shelter.run)
             accept = partial(trio.serve_listeners, porch.serve, list(listeners), handler_nursery=connections)
@@ -208,6 +232,7 @@ async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
     backlog: int | None = None,
     ssl_context: ssl.SSLContext | None = None,
     authenticate: Authenticate,
+    revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
     pages: Pages | None = None,
@@ -225,7 +250,12 @@ async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
         host: the interface; this machine only unless told otherwise. None is all of them.
         backlog: see `trio.open_tcp_listeners`.
         ssl_context: for ``wss://``.
-        authenticate: an async function that takes the `Request` and returns an `Identity` or raises `Refused`.
+        authenticate: an async function that takes the `Request` and returns an `Identity` or raises `Refused`; it has
+            ``settings.hook_timeout`` seconds. `trio_chat.authenticators` has some.
+        revalidate: an async function that is given the `Identity` of each connection every ``settings.revalidate_interval``
+            seconds, spread over that time, and returns None or raises `Refused`, which closes the connection with 4401. If
+            it fails or hangs the connection stays, but not longer than ``settings.revalidate_grace`` seconds after it
+            was vouched for last; then it is closed with 1011.
         allowed_origins: origins of pages that may connect beside those of this host, exactly as browsers write them.
         trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` is believed; ``unix`` for those that
             connect by a Unix socket.
@@ -244,6 +274,7 @@ async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
         chat,
         listeners,
         authenticate=authenticate,
+        revalidate=revalidate,
         allowed_origins=allowed_origins,
         trusted_proxies=trusted_proxies,
         pages=pages,

@@ -24,6 +24,8 @@ _TOLD: Final = 1024
 
 _FAREWELL: Final = 1.0
 """Seconds for the close frame of a session that is cancelled: long enough for a peer that reads."""
+_UNAUTHORIZED: Final = 0.8
+"""Seconds in which who is no longer authorised has to have taken what was being written: gone within a second, if not."""
 
 
 class ConnectionEnded(Exception):
@@ -125,10 +127,15 @@ class Session:
     The reader hands all frames of one read to the registry and reads again only when they are taken in, when the connection
     has not too much uncommitted, and when its outbox is small: a connection is slowed by itself only. The writer takes all
     that waits in the outbox and writes it at once.
+
+    At `expires`, a time of Trio's clock, all of it ends with 4401.
     """
 
-    def __init__(self, connection: ConnectionId, transport: Transport, settings: Settings) -> None:
+    def __init__(
+        self, connection: ConnectionId, transport: Transport, settings: Settings, *, expires: float = math.inf
+    ) -> None:
         self.connection = connection
+        self._expires = self._end_by = expires
         self._transport = transport
         self._settings = settings
         self._outbox = _Outbox()
@@ -136,17 +143,20 @@ class Session:
         self._closing: tuple[CloseCode, str] | None = None
         self._write_wanted = trio.Event()
         self._paused = True  # until welcome is queued (C9)
+        self.opened = False
+        """Whether it was welcome."""
         self._handed_over = False
         self._reading = True
         self._read_wanted = trio.Event()
-        self._scope = trio.CancelScope()
+        self._scope = trio.CancelScope(deadline=expires)
 
     # What the registry calls.
 
     def send(self, frame: wire.ServerFrame) -> None:
-        """Put a frame at the end of the outbox."""
-        self._outbox.put(frame)
-        self._write_wanted.set()
+        """Put a frame at the end of the outbox, unless the session is closing: the registry may not know yet."""
+        if self._closing is None:
+            self._outbox.put(frame)
+            self._write_wanted.set()
 
     def offer(self, frame: wire.ServerFrame) -> None:
         """Send an ephemeral frame if nothing else waits; else it is dropped (C8)."""
@@ -169,6 +179,7 @@ class Session:
 
     def resume(self) -> None:
         """Read again, as far as this is up to the core."""
+        self.opened = True
         self._paused = False
         self._read_wanted.set()
 
@@ -178,12 +189,20 @@ class Session:
         self._read_wanted.set()
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """Write what is in the outbox, then close. A peer that does not take it within the write timeout is cut off."""
-        self._closing = (code, reason)
+        """Write what is in the outbox, then close. The first reason to close is the one that is told.
+
+        A peer that does not take what is in the outbox within the write timeout is cut off; one that is no longer
+        authorised, within a second. From then on nothing of the peer's is taken in.
+        """
+        if self._closing is None:
+            self._closing = (code, reason)
         self._reading = False
         self._write_wanted.set()
         self._read_wanted.set()
-        self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._settings.write_timeout)
+        seconds = self._settings.write_timeout
+        if code is CloseCode.UNAUTHORIZED:
+            seconds = min(seconds, _UNAUTHORIZED)
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
     # What the chat calls.
 
@@ -191,6 +210,7 @@ class Session:
         """Take nothing more from the peer; what was read goes its way. The session is cut off at `end_by` at the latest."""
         self._reading = False
         self._read_wanted.set()
+        self._end_by = min(self._end_by, end_by)
         self._scope.deadline = min(self._scope.deadline, end_by)
 
     def cancel(self) -> None:
@@ -217,12 +237,14 @@ class Session:
             raise
         finally:
             registry.put(Disconnected(self.connection))
+            if self._closing is None and trio.current_time() >= self._expires:
+                self._closing = CloseCode.UNAUTHORIZED, "the authorisation has expired"
             code, reason = self._closing or chat.farewell
             try:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                     await self._transport.close(code, reason)
             finally:
-                chat.leave(self)
+                chat.leave(self, event)
 
     def _may_read(self) -> bool:
         return not self._paused and not self._handed_over and self._outbox.size < self._settings.outbox_bytes
@@ -270,6 +292,8 @@ class Session:
                     self._outbox.done()
                     self._read_wanted.set()
                 elif self._closing is not None:
+                    # All was taken. That a busy server came to this late is no reason to be cut off without a word.
+                    self._scope.deadline = min(self._end_by, trio.current_time() + self._settings.write_timeout)
                     await self._transport.close(*self._closing)
                     break
                 else:

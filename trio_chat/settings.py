@@ -94,12 +94,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ack_delay: Annotated[float, _seconds("How long an ack may wait for a batch to ride in.")] = 0.25
     presence_delay: Annotated[float, _seconds("From the last connection's end to telling that the user is away.")] = 3.0
     hook_timeout: Annotated[float, _seconds("A hook of the application; below the ping timeout.")] = 5.0
+    revalidate_interval: Annotated[float, _seconds("How often revalidate is asked about each connection.")] = 30.0
+    revalidate_grace: Annotated[
+        float, _seconds("A connection that revalidate could not be asked about for so long is closed with 1011.")
+    ] = 100.0
+    revalidations: Annotated[int, _count("Calls of revalidate at once: it may share a database with all else.")] = 32
 
     def __post_init__(self) -> None:
         if self.text_bytes > self.frame_bytes:
             raise ValueError("text_bytes is more than frame_bytes: no frame could carry such a text")
         if self.window_bytes < self.text_bytes:
             raise ValueError("window_bytes is less than text_bytes: the longest text would not fit")
+        if self.revalidate_grace < self.revalidate_interval:
+            raise ValueError(
+                "revalidate_grace is less than revalidate_interval: everybody would be closed before their turn"
+            )
 
     @classmethod
     def of(cls, **values: object) -> Settings:

@@ -5,7 +5,7 @@ Works under Trio's autojump clock: the store is a `MemoryStore`, the connections
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from urllib.parse import urlencode
@@ -16,6 +16,9 @@ import trio.testing
 from . import authenticators
 from .chat import Chat, open_chat
 from .client.raw import RawClient, open_background, wrap_stream
+from .committer import unix_ms
+from .policy import Hooks
+from .revalidation import Revalidate
 from .serve import handle
 from .settings import Settings
 from .store.base import Store
@@ -28,16 +31,27 @@ __all__ = ["InMemoryServer", "open_test_server"]
 class InMemoryServer:
     """A running chat and the way to connect to it. Made by `open_test_server`."""
 
-    def __init__(self, chat: Chat, store: Store, authenticate: Authenticate, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        store: Store,
+        authenticate: Authenticate,
+        nursery: trio.Nursery,
+        *,
+        revalidate: Revalidate | None = None,
+        allowed_origins: Collection[str] = (),
+    ) -> None:
         self.chat = chat
         self.store = store
-        self._authenticate = authenticate
+        self._handle = partial(
+            handle, chat, authenticate=authenticate, revalidate=revalidate, allowed_origins=allowed_origins
+        )
         self._nursery = nursery
 
     async def stream(self) -> trio.abc.Stream:
         """The client's end of a fresh connection, before any byte was sent."""
         here, there = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(partial(handle, self.chat, there, authenticate=self._authenticate))
+        self._nursery.start_soon(self._handle, there)
         await trio.lowlevel.checkpoint()
         return here
 
@@ -62,6 +76,10 @@ async def open_test_server(
     settings: Settings | None = None,
     store: Store | None = None,
     authenticate: Authenticate = authenticators.demo,
+    revalidate: Revalidate | None = None,
+    allowed_origins: Collection[str] = (),
+    hooks: Hooks | None = None,
+    clock: Callable[[], int] = unix_ms,
     memory_path: bool = True,
 ) -> AsyncIterator[InMemoryServer]:
     """A server in memory; it is drained, and all clients are cut off, when the block is left.
@@ -70,12 +88,16 @@ async def open_test_server(
         settings: limits and times.
         store: None makes a `MemoryStore` that is gone afterwards; one of yours can be used again.
         authenticate: who a request comes from; by default it says so itself (``?user=…&device=…``).
+        revalidate: whether a connection may go on; see `serve_tcp`.
+        allowed_origins: pages that may connect; see `serve_tcp`.
+        hooks: the application's say; see `Hooks`.
+        clock: gives Unix milliseconds.
         memory_path: False feeds every connection from the store.
     """
     settings = settings or Settings()
     store = store or MemoryStore(settings)
     async with (
-        open_chat(store, settings=settings, memory_path=memory_path) as chat,
+        open_chat(store, settings=settings, hooks=hooks, clock=clock, memory_path=memory_path) as chat,
         open_background() as nursery,  # a failed assertion is to be read, not to be searched for in a group
     ):
-        yield InMemoryServer(chat, store, authenticate, nursery)
+        yield InMemoryServer(chat, store, authenticate, nursery, revalidate=revalidate, allowed_origins=allowed_origins)

@@ -57,11 +57,18 @@ def without_kind(fields: dict[str, Any]) -> dict[str, Any]:
 class CoreMachine(RuleBasedStateMachine):
     """Clients, store and time do what they like, in any order. What must hold holds after every step."""
 
-    @initialize(limits=st.sampled_from([TIGHT, SLOW, WIDE]), memory_path=st.booleans(), stock=st.integers(0, 12))
-    def begin(self, limits: Settings, memory_path: bool, stock: int) -> None:
+    @initialize(
+        limits=st.sampled_from([TIGHT, SLOW, WIDE]),
+        memory_path=st.booleans(),
+        judged=st.booleans(),
+        stock=st.integers(0, 12),
+        watching=st.booleans(),
+    )
+    def begin(self, limits: Settings, memory_path: bool, judged: bool, stock: int, watching: bool) -> None:
         self.limits = limits
         self.memory_path = memory_path
-        self.world = World(limits, memory_path=memory_path)
+        self.judged = judged
+        self.world = World(limits, memory_path=memory_path, judged=judged)
         self.cursors: defaultdict[tuple[str, str], int] = defaultdict(int)  # the furthest each device said it has
         self.spoken: list[tuple[str, Spoken]] = []  # what was sent, and by whom
         self.last_present: defaultdict[str, float] = defaultdict(float)
@@ -74,6 +81,10 @@ class CoreMachine(RuleBasedStateMachine):
             self.world.connect(user, DEVICES[0], log=LOG, after=0)
             self.cursors[user, DEVICES[0]] = 0
         self.world.commit()
+        if watching:
+            for client in self.speakers():
+                client.ask(wire.Watch, users=USERS)
+            self.settle()
 
     # Who there is.
 
@@ -231,12 +242,31 @@ class CoreMachine(RuleBasedStateMachine):
     def disconnect(self, data: st.DataObject) -> None:
         self.one_of(data, self.clients()).leave()
 
+    @precondition(lambda self: self.speakers())
+    @rule(data=st.data(), settled=st.booleans())
+    def reconnect(self, data: st.DataObject, settled: bool) -> None:
+        client = self.one_of(data, self.speakers())
+        client.leave()
+        again = self.world.connect(client.user, client.device, send_only=client.send_only)
+        if settled:
+            self.settle()
+            if again.open and not client.send_only:
+                again.ask(wire.Watch, users=tuple(sorted(client.watching)))
+
     @precondition(lambda self: any(client.closed for client in self.clients()))
     @rule()
     def hang_up(self) -> None:
         for client in self.clients():
             if client.closed:
                 client.leave()
+
+    @precondition(lambda self: self.world.judges)
+    @rule(data=st.data(), code=st.sampled_from([None, None, None, None, *ErrorCode]))
+    def hook_answers(self, data: st.DataObject, code: ErrorCode | None) -> None:
+        """The application says what it makes of somebody's next draft."""
+        sources = [judge.draft.source for judge in self.world.judges]
+        index = sources.index(data.draw(st.sampled_from(sorted(set(sources))), label="source"))
+        self.world.judge(None if code is None else events.Rejection(code), index)
 
     # The store.
 
@@ -310,6 +340,16 @@ class CoreMachine(RuleBasedStateMachine):
         id = data.draw(st.sampled_from(watches))
         self.stale[id] = self.world.read_standing(id)
 
+    @precondition(lambda self: any(isinstance(ask.question, wire.Watch) for ask in self.world.asks.values()))
+    @rule(data=st.data(), undone=st.booleans())
+    def block_overtakes_an_answer(self, data: st.DataObject, undone: bool) -> None:
+        self.standing_is_read(data)
+        for id in self.stale:
+            client = self.world.clients[id]
+            for user in data.draw(st.sets(users)) - {client.user}:
+                for blocked in (True, False)[: 1 + undone]:
+                    self.world.request(BlockChange(user, client.user, blocked=blocked))
+
     @precondition(lambda self: self.world.loads)
     @rule(data=st.data())
     def page_is_read(self, data: st.DataObject) -> None:
@@ -342,6 +382,8 @@ class CoreMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         self.stale.clear()
+        while self.world.judges:
+            self.world.judge()
         self.world.settle()
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 3.0]), everyone_lives=st.booleans())
@@ -388,14 +430,17 @@ class CoreMachine(RuleBasedStateMachine):
         waiting: Iterable[Pending[Command]] = chain(intake._drafts, intake._blocks, intake._removals, intake._reads.values())
         commands = list(waiting)
         assert len(commands) <= self.limits.waiting
-        assert intake._bytes == sum(pending.size for pending in commands)
+        held = list(self.world.core._sending._judging._waiting.values())
+        assert len(commands) + len(held) <= self.limits.waiting
+        assert intake._held == len(held)
+        assert intake._bytes == sum(pending.size for pending in chain(commands, held))
         assert set(intake._openings) <= set(core._connections)
         assert len(core._allowances._departed) <= self.limits.connections
         if intake._in_flight is not None:
             assert world.batch is not None
             commands += chain(intake._in_flight.drafts, intake._in_flight.reads)
         owed: defaultdict[int, list[int]] = defaultdict(list)
-        for pending in commands:
+        for pending in chain(commands, held):
             if isinstance(pending.command, Draft | ReadMark):
                 owed[pending.source].append(pending.size)
         for client in present:
@@ -471,7 +516,7 @@ class CoreMachine(RuleBasedStateMachine):
             key = client.user, client.device
             if client.frames and client.code == CloseCode.GOING_AWAY and key not in world.store.removed:
                 assert client.send_only or world.store.cursors[key] >= client.acked, "an ack was lost (A3)"
-        replay(world, Core(self.limits, memory_path=self.memory_path))
+        replay(world, Core(self.limits, memory_path=self.memory_path, judged=self.judged))
 
 
 TestCore = CoreMachine.TestCase

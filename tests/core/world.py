@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 from msgspec.structs import replace
 
@@ -23,6 +23,17 @@ from trio_chat.settings import Settings
 
 from .model import ModelStore, accept
 
+ForConnection: TypeAlias = (
+    effects.Send
+    | effects.Offer
+    | effects.Tell
+    | effects.Ask
+    | effects.Load
+    | effects.Ping
+    | effects.Pause
+    | effects.Resume
+    | effects.Close
+)
 REQUESTS: Final = get_args(Request)
 DRAFTS: Final = (wire.Send, wire.Edit, wire.Delete)
 BAD = InvalidFrame(ErrorCode.BAD_FRAME, "not a frame")
@@ -298,9 +309,11 @@ class Client:
 class World:
     """Time, a core over a model store, and clients. After each event the core is asked for a batch, as its driver does."""
 
-    def __init__(self, settings: Settings | None = None, *, memory_path: bool = True) -> None:
+    def __init__(self, settings: Settings | None = None, *, memory_path: bool = True, judged: bool = False) -> None:
         self.settings = settings or Settings()
-        self.core = Core(self.settings, memory_path=memory_path)
+        self.core = Core(self.settings, memory_path=memory_path, judged=judged)
+        self.judges: list[effects.Judge] = []
+        """The drafts that the application is asked about, in the order in which it was asked."""
         self.store = ModelStore()
         self.now = 1000.0
         self.clients: dict[int, Client] = {}
@@ -345,7 +358,12 @@ class World:
             assert 0 < effect.ticket <= self.tickets
             assert effect.ticket not in self.fulfilled, "a request of the application's that is answered twice"
             self.fulfilled[effect.ticket] = effect.result
-            return
+        elif isinstance(effect, effects.Judge):
+            self.judges.append(effect)
+        else:
+            self._carry_out_for(effect)
+
+    def _carry_out_for(self, effect: ForConnection) -> None:
         client = self.clients[effect.connection]
         assert not client.gone, "an effect for a connection that is gone (I7)"
         assert client.closed is None, "an effect after Close (I7)"
@@ -417,6 +435,12 @@ class World:
         client = self.connect(user, device, log=log, after=after, send_only=send_only)
         self.settle()
         return client
+
+    def judge(self, verdict: Draft | events.Rejection | None = None, index: int = 0) -> None:
+        """The application says what it makes of a draft: nothing, or something else, or it does not want it."""
+        asked = self.judges.pop(index)
+        assert asked.draft.source not in {judge.draft.source for judge in self.judges[:index]}, "judged out of turn"
+        self.handle(events.Judged(asked.serial, asked.draft if verdict is None else verdict))
 
     # What the store does.
 

@@ -70,9 +70,12 @@ AROUND = st.builds(HistoryQuery, around=st.integers(0, 12), peer=USERS | st.none
 IDS = st.lists(st.integers(1, 60).map(str), min_size=1)
 NAMED = st.builds(HistoryQuery, ids=IDS.map(tuple), peer=USERS | st.none())
 SEARCHES = st.builds(
-    SearchQuery, query=st.sampled_from(["x", "y", "x y", "é"]), peer=USERS | st.none(), before=st.integers(1, 20) | st.none(),
+    SearchQuery,
+    query=st.sampled_from(["x", "y", "x y", "é"]),
+    peer=USERS | st.none(),
+    before=st.integers(1, 20) | st.none(),
     limit=st.integers(1, 5),
-)  # fmt: skip
+)
 LISTS = st.builds(ConversationsQuery, before=st.integers(1, 20) | st.none(), limit=st.integers(1, 3))
 OPENINGS = st.tuples(
     USERS,
@@ -216,6 +219,7 @@ class Stores(RuleBasedStateMachine):
         self.stores: list[Store] = []
         self.names: list[dict[str, str]] = [{}, {}]  # of each store: what it calls the users' logs
         self.model = Model()
+        self.ids = 1000
         self.open()
 
     def open(self) -> None:
@@ -328,20 +332,28 @@ class Stores(RuleBasedStateMachine):
     @rule(data=st.data(), now=CLOCK)
     def changes(self, data: st.DataObject, now: int) -> None:
         """Edits, deletions and replies, mostly of what is there, some of them of what the same batch holds."""
-        drafts: list[Draft] = []
-        known = [(sender, said.recipient, id) for (sender, id), said in self.model.said.items()]
-        for _ in range(data.draw(st.integers(1, 6))):
-            sender, recipient, target = data.draw(st.sampled_from(known or [("a", "b", "1")]))
-            if data.draw(MOSTLY.map(lambda usual: not usual)):
+        one, other, _ = data.draw(st.permutations("abc"))
+        drafts = [Draft(1, one, other, self.fresh(), "x"), Draft(1, other, one, self.fresh(), "x")]
+        known = [(sender, said.recipient, id) for (sender, id), said in self.model.said.items() if said.kind == "message"]
+        known += [(draft.sender, draft.recipient, draft.id) for draft in drafts] * 2
+        for n in range(data.draw(st.integers(2, 6))):
+            sender, recipient, target = data.draw(st.sampled_from(known))
+            if not data.draw(MOSTLY):
                 recipient = data.draw(USERS)
-            kind: Kind = data.draw(st.sampled_from(["edit", "edit", "delete", "message"]))
+            kind: Kind = data.draw(st.sampled_from(["edit", "edit", "edit", "delete", "message"]))
             if kind == "message" and data.draw(st.booleans()):
                 sender, recipient = recipient, sender
             text = None if kind == "delete" else data.draw(st.sampled_from(["x", "y", "x y"]))
-            id = str(data.draw(st.integers(1, 60)))
-            drafts.append(Draft(data.draw(st.integers(1, 3)), sender, recipient, id, text, kind, target))
-            known.append((sender, recipient, id))
-        self.batch([], [], drafts, now)
+            id = self.fresh() if data.draw(MOSTLY) else target
+            drafts.append(Draft(n, sender, recipient, id, text, kind, target))
+        delivered = [Mark(user, "p", 99) for user in "abcd"]
+        changed = [BlockChange(one, other, blocked=data.draw(st.booleans()))] if data.draw(st.booleans()) else []
+        self.batch(delivered, [], drafts, now, blocks=changed)
+
+    def fresh(self) -> str:
+        """An id that was never used."""
+        self.ids += 1
+        return str(self.ids)
 
     @rule(
         reads=st.lists(READS, max_size=4),
@@ -352,25 +364,17 @@ class Stores(RuleBasedStateMachine):
     def marks_and_blocks(self, reads: list[ReadMark], blocks: list[BlockChange], removals: list[Removal], now: int) -> None:
         self.batch([], [], [], now, reads, blocks, removals)
 
-    @rule(user=USERS, query=HISTORIES | AROUND | NAMED)
-    def history(self, user: str, query: HistoryQuery) -> None:
-        page = self.same(lambda store: store.history(user, query, size=10**9))
-        for message in page.messages:
-            assert user in (message.sender, message.recipient)  # I9
+    @rule(user=USERS, chosen=HISTORIES | AROUND | NAMED, words=SEARCHES, listed=LISTS)
+    def ask(self, user: str, chosen: HistoryQuery, words: SearchQuery, listed: ConversationsQuery) -> None:
+        async def answers(store: Store) -> tuple[object, ...]:
+            history = await store.history(user, chosen, size=10**9)
+            search = await store.search(user, words, size=10**9)
+            for message in (*history.messages, *(hit.message for hit in search.hits)):
+                assert user in (message.sender, message.recipient)  # I9
+            conversations = await store.conversations(user, listed, size=10**9)
+            return history, search, conversations, await store.standings(user, [*"abcd"])
 
-    @rule(user=USERS, query=SEARCHES)
-    def search(self, user: str, query: SearchQuery) -> None:
-        page = self.same(lambda store: store.search(user, query, size=10**9))
-        for hit in page.hits:
-            assert user in (hit.message.sender, hit.message.recipient)  # I9
-
-    @rule(user=USERS, query=LISTS)
-    def conversations(self, user: str, query: ConversationsQuery) -> None:
-        self.same(lambda store: store.conversations(user, query, size=10**9))
-
-    @rule(viewer=USERS)
-    def standings(self, viewer: str) -> None:
-        self.same(lambda store: store.standings(viewer, [*"abcd"]))
+        self.same(answers)
 
     @rule(marks=st.lists(MARKS, min_size=1), drafts=st.lists(DRAFTS, min_size=1), user=USERS, now=CLOCK)
     def failing_batch(self, marks: list[Mark], drafts: list[Draft], user: str, now: int) -> None:
@@ -428,7 +432,8 @@ class Stores(RuleBasedStateMachine):
                 listed = await store.conversations(user, ConversationsQuery(), size=10**9)
                 assert {one.peer: one.unread for one in listed.conversations} == self.model.unread(user)
                 assert await store.blocked(user) == self.model.blocked(user)
-                answers += [history, listed, await store.devices(user)]
+                words = [await store.search(user, SearchQuery(query=word, limit=200), size=10**9) for word in "xy"]
+                answers += [history, listed, words, await store.devices(user)]
             return answers
 
         self.same(all_of_it)

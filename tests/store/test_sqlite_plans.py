@@ -48,6 +48,7 @@ async def test_no_statement_scans_a_table(path: Path, monkeypatch: pytest.Monkey
         await writer.delete("a", "b", "d1", "ab0")
         await store.append(Batch(removals=(Removal("a", "device"),)), 1000)
         await store.pages([PageRequest("a", 2, 10, 1000)])
+        await store.known([("a", "ab1")])
 
     plans = {}
     with closing(sqlite3.connect(path)) as database:

@@ -10,7 +10,7 @@ import pytest
 from trio.testing import MockClock
 
 from trio_chat.testing import open_test_server
-from trio_chat.transport.http import HEAD_BYTES, Request
+from trio_chat.transport.http import HEAD_BYTES, HttpError, Request
 from trio_chat.transport.pages import demo_pages, page_answer
 
 PAGES = demo_pages()
@@ -101,6 +101,13 @@ def test_a_head_has_the_same_head_and_no_body() -> None:
     status, headers, body = ask("/", "HEAD")
     assert (status, body) == (200, b"")
     assert headers == ask("/")[1]
+
+
+def test_a_page_is_for_reading() -> None:
+    """Else a question of a browser's, by OPTIONS, is answered with a page."""
+    with pytest.raises(HttpError) as refused:
+        ask("/", "OPTIONS")
+    assert refused.value.status == 405
 
 
 async def test_a_server_that_was_not_asked_to_serves_no_page(autojump_clock: MockClock) -> None:

@@ -19,7 +19,8 @@ from websockets.typing import Origin, Subprotocol
 from trio_chat.errors import CloseCode
 from trio_chat.session import ConnectionEnded
 from trio_chat.settings import Settings
-from trio_chat.transport.http import HttpError, accept, origin_allowed, read_request, require_upgrade
+from trio_chat.transport.http import HttpError, accept, read_request, require_upgrade
+from trio_chat.transport.origins import origin_allowed
 from trio_chat.transport.stream import GuardedStream
 from trio_chat.transport.websocket import WebSocketTransport
 from trio_chat.wire import SUBPROTOCOL

@@ -41,7 +41,8 @@ class Draft(Struct, frozen=True):
 
     `target` is the id of the message that is replied to (the recipient's of that id, or else the sender's), or of the
     sender's own that is edited or deleted; if there is no such message in the conversation, the draft is refused with
-    ``bad_query``. The text of a deletion is None.
+    ``bad_query``. The text of a deletion is None. `sent` is what the client sent, if a hook of the application has changed
+    the text since.
     """
 
     source: ConnectionId
@@ -51,6 +52,12 @@ class Draft(Struct, frozen=True):
     text: str | None
     kind: Kind = "message"
     target: str | None = None
+    sent: str | None = None
+
+    @property
+    def said(self) -> str | None:
+        """The text as the client sent it: what tells a message sent again from another (S2)."""
+        return self.text if self.sent is None else self.sent
 
 
 class Opening(Struct, frozen=True):

@@ -32,6 +32,9 @@ class Window:
         self._entries: deque[tuple[int, int]] = deque()  # (seq, bytes), ascending
         self._bytes = 0
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     @property
     def room(self) -> int:
         """How many more entries may be sent."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from ..errors import CloseCode
 from ..wire import Blocks, Conversations, Devices, History, Search, ServerFrame, Watch
-from .batch import ConnectionId, PageRequest, Refused, Stored
+from .batch import ConnectionId, Draft, PageRequest, Refused, Stored
 from .events import Ticket
 
 Question: TypeAlias = History | Search | Conversations | Devices | Blocks | Watch
@@ -56,6 +56,16 @@ class Fulfil(Struct, frozen=True):
     result: Stored | Refused | tuple[str, ...] | None
 
 
+class Judge(Struct, frozen=True):
+    """For no connection: ask the application about a draft, after the earlier ones of its source.
+
+    Answered by exactly one `Judged`.
+    """
+
+    serial: int
+    draft: Draft
+
+
 class Load(Struct, frozen=True):
     """Read a page for the connection; answer with `Loaded` or `LoadFailed`."""
 
@@ -89,4 +99,4 @@ class Close(Struct, frozen=True):
     reason: str = ""
 
 
-Effect: TypeAlias = Send | Offer | Tell | Ask | Fulfil | Load | Ping | Pause | Resume | Close
+Effect: TypeAlias = Send | Offer | Tell | Ask | Fulfil | Judge | Load | Ping | Pause | Resume | Close

@@ -67,6 +67,20 @@ class Stood(Struct, frozen=True):
     standings: tuple[Standing, ...]
 
 
+class Rejection(Struct, frozen=True):
+    """The application does not want a draft; `message` is for who sent it, None for what the code means."""
+
+    code: ErrorCode
+    message: str | None = None
+
+
+class Judged(Struct, frozen=True):
+    """What the application says of the draft of a `Judge`: the draft as it is to be stored, or that it is not."""
+
+    serial: int
+    verdict: Draft | Rejection
+
+
 class Requested(Struct, frozen=True):
     """The application itself wants something committed. Answered by `Fulfil` with the result, in the store's terms."""
 
@@ -111,6 +125,7 @@ Event: TypeAlias = (
     | LoadFailed
     | Answered
     | Stood
+    | Judged
     | Requested
     | Disconnected
     | Revoked

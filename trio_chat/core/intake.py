@@ -75,17 +75,24 @@ class Intake:
         self._marks: dict[tuple[str, str], int] = {}
         self._riders_since: float | None = None
         self._in_flight: Outcome | None = None
+        self._held = 0
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return not (self._urgent or self._marks or self._reads or self._in_flight)
+        return not (self._urgent or self._marks or self._reads or self._in_flight or self._held)
 
     @property
     def full(self) -> bool:
         """Whether one more command would be too much."""
-        count = len(self._drafts) + len(self._blocks) + len(self._removals) + len(self._reads)
-        return count >= self._settings.waiting or self._bytes >= self._settings.waiting_bytes
+        count, size = self.load
+        return count >= self._settings.waiting or size >= self._settings.waiting_bytes
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many commands wait, and their bytes."""
+        count = self._held + len(self._drafts) + len(self._blocks) + len(self._removals) + len(self._reads)
+        return count, self._bytes
 
     @property
     def due(self) -> float | None:
@@ -97,6 +104,16 @@ class Intake:
     @property
     def _urgent(self) -> bool:
         return bool(self._drafts or self._openings or self._blocks or self._removals)
+
+    def hold(self, pending: Pending[Draft]) -> None:
+        """A draft is on its way here: it takes room already."""
+        self._held += 1
+        self._bytes += pending.size
+
+    def let_go(self, pending: Pending[Draft]) -> None:
+        """A draft that was held is added now, or never."""
+        self._held -= 1
+        self._bytes -= pending.size
 
     def add_draft(self, pending: Pending[Draft]) -> None:
         self._drafts.append(pending)

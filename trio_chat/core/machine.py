@@ -28,6 +28,7 @@ from .receipts import Receipts
 from .refusals import Refusals
 from .requests import Requests
 from .sending import Sending
+from .workload import Workload, measure
 
 __all__ = ["Core"]
 
@@ -44,9 +45,10 @@ class Core:
     Args:
         settings: limits and times.
         memory_path: False sends every entry by way of the store; the same entries arrive (C4). For tests.
+        judged: what clients send is put to the application before it is stored, by `Judge`.
     """
 
-    def __init__(self, settings: Settings, *, memory_path: bool = True) -> None:
+    def __init__(self, settings: Settings, *, memory_path: bool = True, judged: bool = False) -> None:
         self._settings = settings
         self._effects: list[Effect] = []
         self._emit = self._effects.append
@@ -57,7 +59,7 @@ class Core:
         self._delivery = Delivery(self._emit, memory_path=memory_path)
         self._pace = Pace(settings, self._emit)
         self._refusals = Refusals(settings, self._emit, self._close)
-        self._sending = Sending(self._users, self._intake, self._delivery, self._refusals, self._emit)
+        self._sending = Sending(self._users, self._intake, self._delivery, self._refusals, self._emit, judged=judged)
         self._receipts = Receipts(self._users, self._intake, self._refusals, self._emit)
         self._presence = Presence(settings, self._users, self._emit)
         self._changes = Changes(self._users, self._intake, self._presence, self._close)
@@ -79,6 +81,7 @@ class Core:
             events.LoadFailed: self._load_failed,
             events.Answered: self._answered,
             events.Stood: self._stood,
+            events.Judged: self._judged,
             events.Requested: self._requested,
             events.Disconnected: self._disconnected,
             events.Revoked: self._revoked,
@@ -124,6 +127,10 @@ class Core:
     def connections(self) -> int:
         """How many connections there are."""
         return len(self._connections)
+
+    def workload(self) -> Workload:
+        """How much there is to do."""
+        return measure(self._connections.values(), self._intake)
 
     def connected(self, user: str) -> frozenset[str]:
         """Which of the user's devices are connected."""
@@ -316,6 +323,11 @@ class Core:
             connection.loading = False  # the next heartbeat asks again
 
     # What the application wants.
+
+    def _judged(self, event: events.Judged, now: float) -> None:
+        answered = self._sending.judged(event, now)
+        if answered is not None:
+            self._after_answers(answered, now)
 
     def _requested(self, event: events.Requested, now: float) -> None:
         ticket = event.ticket

@@ -41,13 +41,22 @@ class Refusals:
         self._count(connection, now)
         return True
 
-    def draft(self, connection: Connection, id: str, code: ErrorCode, now: float, wait: float = 0.0) -> None:
+    def draft(
+        self,
+        connection: Connection,
+        id: str,
+        code: ErrorCode,
+        now: float,
+        wait: float = 0.0,
+        *,
+        message: str | None = None,
+    ) -> None:
         """Refuse a draft. After a retryable code the connection's later ones are refused likewise for a while (S4)."""
         if code.retryable:
             until = now + max(wait, self._settings.retry_after)
             if connection.refusal is None or connection.refusal.until < until:
                 connection.refusal = Refusal(code, until)
-        self.tell(connection, code, wait, id=id)
+        self.tell(connection, code, wait, id=id, message=message)
 
     def request(self, connection: Connection, ref: str, code: ErrorCode, now: float, wait: float = 0.0) -> None:
         """Refuse a request that came too fast, or too many at once."""

@@ -13,8 +13,9 @@ from .batch import Draft, Refused, Stored
 from .connection import Connection, User
 from .delivery import Delivery
 from .effects import Effect, Fulfil, Send
-from .events import Ticket
+from .events import Judged, Ticket
 from .intake import Intake, Pending, weigh
+from .judging import Judging
 from .refusals import Refusals
 
 __all__ = ["Sending"]
@@ -30,12 +31,16 @@ class Sending:
         delivery: Delivery,
         refusals: Refusals,
         emit: Callable[[Effect], None],
+        *,
+        judged: bool,
     ) -> None:
         self._users = users
         self._intake = intake
         self._delivery = delivery
         self._refusals = refusals
         self._emit = emit
+        self._judging = Judging(intake, emit)
+        self._judged = judged
 
     # What clients send.
 
@@ -65,7 +70,28 @@ class Sending:
         else:
             size = _size(draft)
             connection.take_on(size)
-            self._intake.add_draft(Pending(draft, size, connection))
+            pending = Pending(draft, size, connection)
+            if self._judged:
+                self._judging.submit(pending)
+            else:
+                self._intake.add_draft(pending)
+
+    # What the application says of it.
+
+    def judged(self, event: Judged, now: float) -> Connection | None:
+        """Store the draft, or refuse it; returns the connection that sent it, if it was answered."""
+        pending = self._judging.judged(event.serial)
+        if pending is None:
+            return None
+        verdict = event.verdict
+        if isinstance(verdict, Draft):
+            self._intake.add_draft(replace(pending, command=verdict))
+            return None
+        self._refuse(pending, verdict.code, now, verdict.message)
+        if verdict.code.retryable:
+            for later in self._judging.withdraw({pending.source}):
+                self._refuse(later, verdict.code, now)
+        return pending.connection
 
     # What the application sends.
 
@@ -98,17 +124,18 @@ class Sending:
             for pending in drafts
             if pending.source in refused and pending.connection is not None and pending.connection.unanswered
         }
-        for pending in self._intake.withdraw_drafts(waiting) if waiting else ():
+        withdrawn = [*self._intake.withdraw_drafts(waiting), *self._judging.withdraw(waiting)] if waiting else ()
+        for pending in withdrawn:
             self._refuse(pending, refused[pending.source], now)
 
-    def _refuse(self, pending: Pending[Draft], code: ErrorCode, now: float) -> None:
+    def _refuse(self, pending: Pending[Draft], code: ErrorCode, now: float, message: str | None = None) -> None:
         connection = pending.connection
         if connection is None:
             self._fulfil(pending, Refused(code))
             return
         connection.answered(pending.size)
         if not connection.gone:
-            self._refusals.draft(connection, pending.command.id, code, now)
+            self._refusals.draft(connection, pending.command.id, code, now, message=message)
 
     def _stored(self, pending: Pending[Draft], stored: Stored, gone: Iterable[tuple[str, str | None]]) -> None:
         draft, connection = pending.command, pending.connection
@@ -150,8 +177,10 @@ class Sending:
             reply_to=draft.target if draft.kind == "message" else None,
             target=draft.target if draft.kind != "message" else None,
         )
+        # Who sent a text that a hook has changed does not hold the message by having sent it.
+        teller = pending.connection if draft.sent is None else None
         for connection in user.connections.values():
-            self._delivery.committed(connection, message, own=connection is pending.connection)
+            self._delivery.committed(connection, message, own=connection is teller)
 
 
 def _size(draft: Draft) -> int:

@@ -69,12 +69,25 @@ class Store(Protocol):
         """
         ...
 
+    async def known(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether the sender's log holds the sender's message of this id, for each (sender, id). Reads as `pages` does.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+        ...
+
     # What follows reads a snapshot that holds every batch whose `append` has returned, delays no commit and no page, and
     # concerns the log of `user` only. Each raises StoreError if it cannot be read. A page holds about `size` bytes of JSON
-    # at most, but one item at least if there is one.
+    # at most, but one item at least if there is one, unless so much was looked at in vain that it ends before: `more` and
+    # `next` are right then, too.
 
     async def history(self, user: str, query: HistoryQuery, *, size: int) -> HistoryPage:
-        """Chosen messages, as they are now."""
+        """Chosen messages, as they are now.
+
+        Raises:
+            BadQuery: it would take too long: so many ids among so many conversations.
+        """
         ...
 
     async def search(self, user: str, query: SearchQuery, *, size: int) -> SearchPage:

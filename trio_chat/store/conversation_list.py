@@ -17,10 +17,13 @@ from ..retrieval import UNREAD_LIMIT, Conversation, ConversationsPage, Conversat
 from .entries import CLASS, MESSAGE, REACHED, Found, current, newest_edit, weight
 from .scope import CONVERSATIONS, find
 
-__all__ = ["WALK", "read_conversations"]
+__all__ = ["LONGEST", "WALK", "read_conversations"]
 
 WALK: Final = 4096
 """How many entries of the log are looked at for the conversations of one page."""
+
+LONGEST: Final = 100
+"""Conversations on a page: some 50 µs each."""
 
 LOOK_BACK: Final = 1000
 """How far is looked for a message that a peer has, when the peer's log no longer says where that was."""
@@ -137,6 +140,7 @@ def read_conversations(connection: sqlite3.Connection, user: str, query: Convers
     if scope is None:
         return NO_CONVERSATIONS
     few = scope.conversations <= CONVERSATIONS
+    limit = min(query.limit, LONGEST)
     last = scope.head if query.before is None else min(scope.head, query.before - 1)
     values: dict[str, object] = {
         "asker": scope.user,
@@ -144,13 +148,13 @@ def read_conversations(connection: sqlite3.Connection, user: str, query: Convers
         "delivered": scope.delivered,
         "first": scope.floor + 1,
         "last": last,
-        "count": query.limit + 1,
+        "count": limit + 1,
     }
     if not few:
         values["walk"] = WALK
     rows = _rows.decode(connection.execute(LISTS[few], values).fetchone()[0])
     page: list[_Row] = []
-    for row in rows[: query.limit]:
+    for row in rows[:limit]:
         size -= row.weight
         if page and size < 0:
             break

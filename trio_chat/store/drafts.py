@@ -67,7 +67,7 @@ class Drafts:
         Raises:
             UnicodeEncodeError: one holds a lone surrogate, which no store of ours can hold.
         """
-        digests = [digest(self.key, draft.recipient, draft.text, draft.kind, draft.target) for draft in drafts]
+        digests = [digest(self.key, draft.recipient, draft.said, draft.kind, draft.target) for draft in drafts]
         known, blocked = self._look_up(drafts, digests)
         if any(draft.target is not None for draft in drafts):
             self.targets = Targets(self.connection, self.users, drafts)

@@ -20,10 +20,13 @@ from ..retrieval import HistoryPage, HistoryQuery
 from .entries import CLASS, DELETED, MESSAGE, WITHHELD, Found, current
 from .scope import CONVERSATIONS, Scope, find, is_text
 
-__all__ = ["PROBES", "WALK", "read_history"]
+__all__ = ["PROBES", "STREAMS", "WALK", "read_history"]
 
-WALK: Final = 2000
+WALK: Final = 1000
 """How many entries of the log are looked at before its conversations are."""
+
+STREAMS: Final = 8192
+"""How many streams are merged; who has more conversations gets shorter pages instead."""
 
 PROBES: Final = 4096
 """How many times an id may be looked for: for each of the ids among the messages of each possible sender."""
@@ -90,17 +93,15 @@ ALL_PEERS = f"""
     WHERE head NOTNULL ORDER BY head {{order}} LIMIT :count))"""
 
 # An id is one's own, or one of those of the peer of a conversation.
+OWN_IDS = "SELECT :asker AS sender, :conversation AS conversation"
+IDS_OF_PEER = "SELECT :peer AS sender, :conversation AS conversation"
+IDS_OF_ALL = """
+            SELECT b AS sender, id AS conversation FROM conversations WHERE a = :asker AND b <> :asker
+            UNION ALL
+            SELECT a, id FROM conversations WHERE b = :asker AND a <> :asker"""
 NAMED = f"""
     SELECT m.id, m.id
-    FROM (
-            SELECT :asker AS sender, :conversation AS conversation WHERE :own
-            UNION ALL
-            SELECT b, id FROM conversations
-            WHERE a = :asker AND b <> :asker AND :others AND (:conversation ISNULL OR id = :conversation)
-            UNION ALL
-            SELECT a, id FROM conversations
-            WHERE b = :asker AND a <> :asker AND :others AND (:conversation ISNULL OR id = :conversation)
-        ) AS s
+    FROM ({{senders}}) AS s
         CROSS JOIN json_each(:ids) AS j
         CROSS JOIN messages AS m ON m.sender = s.sender AND m.client_id = j.value
     WHERE (s.conversation ISNULL OR m.conversation = s.conversation) AND m.kind = 0
@@ -171,7 +172,7 @@ class _Asked:
             return self._answer(self._named(query.ids, values), order, values, limit)
         if query.peer is not None:
             return self._answer(self._one_peer(), order, values, limit)
-        few = scope.conversations <= CONVERSATIONS
+        few = scope.conversations <= CONVERSATIONS and scope.conversations * len(self._classes()) <= STREAMS
         if few and query.unread:
             return self._answer(self._all_peers(order), order, values, limit)
         values["walk"] = WALK
@@ -190,28 +191,29 @@ class _Asked:
         more = count > len(messages)
         return HistoryPage(messages=messages, more=more, next=messages[-1].seq if more else None)
 
+    def _classes(self) -> list[tuple[str, int]]:
+        return [*CLASSES["in"], *CLASSES["out"]] if self.what is None else CLASSES[self.what]
+
     def _walked(self, order: Order) -> str:
         return WALKED.format(order=order, join=UNREAD_JOIN if self.query.unread else "", condition=CONDITIONS[self.what])
 
     def _one_peer(self) -> str:
         oneself = self.scope.peer == self.scope.user
-        classes = [*CLASSES["in"], *CLASSES["out"]] if self.what is None else CLASSES[self.what]
         streams = [
             f"({':asker' if whose == 'out' else str(self.scope.peer)}, {class_})"
-            for whose, class_ in classes
+            for whose, class_ in self._classes()
             if whose == "out" or not oneself
         ]
         # Something has to be there: a stream of no class.
         return MERGED.replace("{streams}", ONE_PEER.format(streams=", ".join(streams or ["(:asker, -1)"])))
 
     def _all_peers(self, order: Order) -> str:
-        classes = [*CLASSES["in"], *CLASSES["out"]] if self.what is None else CLASSES[self.what]
         streams = ALL_PEERS.format(
             nearest="max" if order == "DESC" else "min",
             farthest="min" if order == "DESC" else "max",
             bounds="max(first, coalesce(edge, 0)) AS first, last" if order == "DESC" else EARLIER,
             first="max(:first, c.read + 1)" if self.query.unread else ":first",
-            classes=", ".join(f"('{whose}', {class_})" for whose, class_ in classes),
+            classes=", ".join(f"('{whose}', {class_})" for whose, class_ in self._classes()),
             order=order,
         )
         return MERGED.replace("{streams}", streams)
@@ -221,6 +223,9 @@ class _Asked:
         if self.query.peer is None and self.what != "out" and len(different) * self.scope.conversations > PROBES:
             raise BadQuery("so many ids among so many conversations: say the peer, or ask for fewer at a time")
         values["ids"] = msgspec.json.encode(different).decode()
-        values["own"] = self.what != "in"
-        values["others"] = self.what != "out"
-        return NAMED
+        values["peer"] = self.scope.peer
+        senders = [] if self.what == "in" else [OWN_IDS]
+        if self.what != "out" and self.scope.peer != self.scope.user:
+            senders.append(IDS_OF_ALL if self.query.peer is None else IDS_OF_PEER)
+        # Something has to be there: a sender who is nobody.
+        return NAMED.replace("{senders}", " UNION ALL ".join(senders or ["SELECT 0 AS sender, 0 AS conversation"]))

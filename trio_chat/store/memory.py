@@ -161,6 +161,11 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._contents.blocked(user)
 
+    async def known(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether a sender's message of an id is held; see `Store.known`."""
+        await trio.lowlevel.checkpoint()
+        return [id in self._sent for id in ids]
+
     async def standings(self, viewer: str, users: Sequence[str]) -> tuple[Standing, ...]:
         """What `viewer` may know of each of these users; see `Store.standings`."""
         await trio.lowlevel.checkpoint()
@@ -245,7 +250,7 @@ class MemoryStore:
         return self._contents.blocked(change.user)
 
     def _digest(self, draft: Draft) -> bytes:
-        return digest(self._key, draft.recipient, draft.text, draft.kind, draft.target)
+        return digest(self._key, draft.recipient, draft.said, draft.kind, draft.target)
 
     def _known(self, draft: Draft) -> Stored | Refused | None:
         first = self._sent.get((draft.sender, draft.id))

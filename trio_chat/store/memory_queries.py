@@ -183,10 +183,12 @@ def standing(contents: Contents, viewer: str, name: str) -> Standing:
         if entry.peer_of(viewer) == name != viewer and entry.peer_seq > 0
     ]
     seen = [device.seen for device in contents.users.get(name, NOBODY).devices.values()]
+    parted = contents.apart(viewer, name)
     return Standing(
         user=name,
-        acquainted={*shared} == {viewer, name} and not contents.apart(viewer, name),
+        acquainted={*shared} == {viewer, name} and not parted,
         last_seen=max(seen, default=None),
+        parted=parted,
     )
 
 

@@ -9,9 +9,9 @@ import msgspec
 
 from ..core.batch import Page, PageRequest
 from ..model import MAX_SEQ, Message
-from .rows import results
+from .rows import look_up, results
 
-__all__ = ["AT_ONCE", "OVERHEAD", "read_pages"]
+__all__ = ["AT_ONCE", "OVERHEAD", "read_known", "read_pages"]
 
 OVERHEAD = 200
 """What an entry weighs besides its text, in bytes, roughly: names, id, numbers and the JSON around them."""
@@ -68,3 +68,19 @@ def read_pages(connection: sqlite3.Connection, requests: Sequence[PageRequest]) 
             connection.execute("ROLLBACK")
     nobody = Page((), 0)
     return [found.get(index, nobody) for index in range(len(rows))]
+
+
+KNOWN = """
+    SELECT json_group_array(json_array(v.column1))
+    FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON u.name = v.column2
+        CROSS JOIN messages AS m ON m.sender = u.id AND m.client_id = v.column3"""
+
+
+def read_known(connection: sqlite3.Connection, ids: Sequence[tuple[str, str]]) -> list[bool]:
+    """`Store.known`, blocking.
+
+    Raises:
+        sqlite3.Error: they could not be read.
+    """
+    found = {index for (index,) in look_up(connection, KNOWN, [(index, *one) for index, one in enumerate(ids)])}
+    return [index in found for index in range(len(ids))]

@@ -31,7 +31,7 @@ SLICE: Final = 4096
 NEWEST: Final = 2
 """Slices that are looked through first: a word that is common in a log is found there, and each slice costs a little."""
 
-WORK: Final = 200_000
+WORK: Final = 100_000
 """How many entries of the log a page covers, divided by how many lists of messages are compared (measured: 50 ns each)."""
 
 PREFIX_PAGES: Final = 128

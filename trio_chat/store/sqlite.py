@@ -34,7 +34,7 @@ from .faults import Health, translate
 from .history import read_history
 from .lock import FileLock
 from .migration import migrate
-from .pages import read_pages
+from .pages import read_known, read_pages
 from .search import read_search
 from .standings import read_blocked, read_devices, read_standings
 from .writer import Writer
@@ -46,7 +46,7 @@ _log = logging.getLogger("trio_chat.store")
 READERS = 2
 """Read-only connections for pages: one more than one, so that a slow one does not hold up everybody else's."""
 
-QUERY_CACHE_KIB = 16 * 1024
+QUERY_CACHE_KIB = 32 * 1024
 """What the connection for queries keeps in memory: they go up and down the same indexes."""
 
 CLOSING_SECONDS = 10.0
@@ -125,6 +125,11 @@ class SqliteStore:
     async def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Read a page for each request, from one snapshot; see `Store.pages`. Cancelling waits for the query to end."""
         reading = partial(self._opened().read, lambda reader: read_pages(reader, requests))
+        return await trio.to_thread.run_sync(reading, limiter=self._reading)
+
+    async def known(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether a sender's message of an id is held; see `Store.known`. Cancelling waits for the query to end."""
+        reading = partial(self._opened().read, lambda reader: read_known(reader, ids))
         return await trio.to_thread.run_sync(reading, limiter=self._reading)
 
     async def history(self, user: str, query: HistoryQuery, *, size: int) -> HistoryPage:

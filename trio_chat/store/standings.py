@@ -33,9 +33,9 @@ SAID: Final = f"""
 STANDINGS: Final = f"""
     SELECT json_group_array(json_array(
         v.column1,
-        u.id <> p.id AND {SAID % "u.id"} AND {SAID % "p.id"}
-            AND NOT EXISTS (SELECT 1 FROM blocks WHERE blocker = u.id AND blocked = p.id)
-            AND NOT EXISTS (SELECT 1 FROM blocks WHERE blocker = p.id AND blocked = u.id),
+        u.id <> p.id AND {SAID % "u.id"} AND {SAID % "p.id"},
+        EXISTS (SELECT 1 FROM blocks WHERE blocker = u.id AND blocked = p.id)
+            OR EXISTS (SELECT 1 FROM blocks WHERE blocker = p.id AND blocked = u.id),
         (SELECT max(seen) FROM devices WHERE user = p.id)))
     FROM (VALUES {{rows}}) AS v
         CROSS JOIN users AS p ON p.name = v.column3
@@ -71,8 +71,9 @@ def read_standings(connection: sqlite3.Connection, viewer: str, users: Sequence[
         sqlite3.Error: they could not be read.
     """
     rows = [(index, viewer, user) for index, user in enumerate(users) if is_text(viewer + user)]
-    known = {index: (bool(acquainted), seen) for index, acquainted, seen in look_up(connection, STANDINGS, rows)}
-    return tuple(
-        Standing(user=user, acquainted=acquainted, last_seen=seen)
-        for user, (acquainted, seen) in ((user, known.get(index, (False, None))) for index, user in enumerate(users))
-    )
+    known = {index: values for index, *values in look_up(connection, STANDINGS, rows)}
+    return tuple(_standing(user, *known.get(index, (False, False, None))) for index, user in enumerate(users))
+
+
+def _standing(user: str, talked: object, parted: object, seen: int | None) -> Standing:
+    return Standing(user=user, acquainted=bool(talked) and not parted, last_seen=seen, parted=bool(parted))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from msgspec import Struct
 from ..admission import TooMany
 from ..chat import Chat
 from ..errors import ConfigurationError, Refused
+from ..hooks import HookFailed, HookTookTooLong, run_hook
 from ..model import MAX_SEQ, Identity
 from ..session import ConnectionEnded
 from .http import (
@@ -23,11 +23,12 @@ from .http import (
     Request,
     accept,
     forwarded,
-    origin_allowed,
     read_request,
+    require_method,
     require_upgrade,
     respond,
 )
+from .origins import cors, listed_origin, origin_allowed, preflight
 from .pages import Pages, page_answer
 from .stream import GuardedStream
 
@@ -65,7 +66,7 @@ class FrontDoor:
         pages: what plain requests are answered with, by path.
 
     Raises:
-        ConfigurationError: a trusted proxy is neither an address nor a network.
+        ConfigurationError: a trusted proxy is neither an address nor a network, or no browser writes an allowed origin so.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class FrontDoor:
         self._chat = chat
         self._settings = chat.settings
         self._authenticate = authenticate
-        self._allowed_origins = frozenset(allowed_origins)
+        self._allowed_origins = frozenset(listed_origin(origin) for origin in allowed_origins)
         self._trusted_proxies = [_network(proxy) for proxy in trusted_proxies]
         self._pages = pages or {}
 
@@ -94,20 +95,25 @@ class FrontDoor:
         """
         wire = GuardedStream(stream, write_timeout=self._settings.write_timeout)
         head_only = False
+        readable: list[tuple[str, str]] = []
         try:
             request, trailing_data = await read_request(stream)
             head_only = request.method == "HEAD"
             request = forwarded(request, self._trusted_proxies)
             if request.client is not None:
                 places.enter_context(self._chat.admission.address(request.client))
-            if request.path == _WEBSOCKET_PATH:
+            if request.path == _WEBSOCKET_PATH and request.method == "OPTIONS":
+                answer = preflight(request, self._allowed_origins)
+            elif request.path == _WEBSOCKET_PATH:
+                readable = cors(request, self._allowed_origins)
                 admitted = await self._admitted(request, trailing_data)
                 await wire.send_all(accept(request))
                 return admitted
-            answer = self._plain(request)
+            else:
+                answer = self._plain(request)
         except HttpError as error:
             _log.info("refused: %s", error)
-            answer = error.response(head_only=head_only)
+            answer = error.response(head_only=head_only, headers=readable)
         except TooMany as refusal:
             _log.warning("refused a connection: %s", refusal)
             answer = HttpError(503, str(refusal), [("Retry-After", "5")]).response(head_only=head_only)
@@ -124,44 +130,47 @@ class FrontDoor:
             return page
         if request.path != _HEALTH_PATH:
             raise HttpError(404, f"there is nothing here; WebSockets connect to {_WEBSOCKET_PATH}")
+        require_method(request, "GET", "HEAD")
         # What is wrong may name files: that is for the operator's log.
         if not self._chat.healthy:
             raise HttpError(503, "unavailable")
         return respond(200, body=b"ok\n", head_only=request.method == "HEAD")
 
     async def _admitted(self, request: Request, trailing_data: bytes) -> Admitted:
-        require_upgrade(request)
+        require_method(request, "GET")
         if self._chat.failure is not None or self._chat.draining.is_set():
             raise HttpError(503, "not now", [("Retry-After", "5")])
         if not origin_allowed(request, self._allowed_origins):
             raise HttpError(403, "this origin is not allowed")
         log, after, send_only = _position(request)
         identity = await self._identify(request)
+        # Last: a script in a browser sees no status of a WebSocket, so it asks plainly whether it would be let in.
+        require_upgrade(request)
         return Admitted(identity, trailing_data, log, after, send_only)
 
     async def _identify(self, request: Request) -> Identity:
         """Ask the application who this is. A hook that fails, hangs or talks nonsense refuses this request and no other."""
-        outcome: object = HttpError(503, "authentication took too long")
-        end = trio.current_effective_deadline() - _LAST_WORD
-        with trio.move_on_at(min(end, trio.current_time() + self._settings.hook_timeout)):  # noqa: ASYNC912  (a hook need not await)
-            try:
-                try:
-                    outcome = await self._authenticate(request)
-                except HttpError as error:  # Request.parameter's, for a query that is not clear
-                    outcome = error
-                except Refused as refusal:
-                    _log.info("the authenticator refused: %r", str(refusal))
-                    outcome = HttpError(refusal.status, "unauthorized" if refusal.status == 401 else "forbidden")
-            # asyncio's Cancelled comes out of a hook that bridges to it; Trio's own is neither of these.
-            except* (Exception, asyncio.CancelledError, GeneratorExit) as failures:  # noqa: ASYNC103
-                _log.error("the authenticator failed", exc_info=failures)
-                outcome = HttpError(500, "authentication failed")
-        if isinstance(outcome, HttpError):
-            raise outcome
-        if not isinstance(outcome, Identity):
-            _log.error("the authenticator returned a %s, not an Identity", type(outcome).__name__)
-            raise HttpError(500, "authentication failed")
-        return outcome
+        left = trio.current_effective_deadline() - _LAST_WORD - trio.current_time()
+        seconds = max(0.0, min(left, self._settings.hook_timeout))
+        try:
+            identity = await run_hook(
+                "the authenticator",
+                self._authenticate,
+                request,
+                seconds=seconds,
+                returns=Identity,
+                answers=(HttpError, Refused),  # HttpError is Request.parameter's, for a query that is not clear
+            )
+        except Refused as refusal:
+            _log.info("the authenticator refused: %r", str(refusal))
+            raise HttpError(refusal.status, "unauthorized" if refusal.status == 401 else "forbidden") from None
+        except HookTookTooLong:
+            raise HttpError(503, "authentication took too long") from None
+        except HookFailed:
+            raise HttpError(500, "authentication failed") from None
+        if identity.expires_at is not None and identity.expires_at * 1000 <= self._chat.clock():
+            raise HttpError(401, "unauthorized")
+        return identity
 
 
 def _network(proxy: str) -> Network:

@@ -30,8 +30,8 @@ __all__ = [
     "Request",
     "accept",
     "forwarded",
-    "origin_allowed",
     "read_request",
+    "require_method",
     "require_upgrade",
     "respond",
 ]
@@ -50,7 +50,6 @@ _PRINTABLE: Final = re.compile(rb"[\t\x20-\x7e]*")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class HttpError(Exception):
@@ -62,9 +61,9 @@ class HttpError(Exception):
         self.message = message
         self.headers = tuple(headers)
 
-    def response(self, *, head_only: bool = False) -> bytes:
-        """The whole answer, to be written before the connection is closed."""
-        headers = [("Content-Type", "text/plain; charset=utf-8"), *self.headers]
+    def response(self, *, head_only: bool = False, headers: Iterable[tuple[str, str]] = ()) -> bytes:
+        """The whole answer, to be written before the connection is closed; `headers` are added to it."""
+        headers = [("Content-Type", "text/plain; charset=utf-8"), *self.headers, *headers]
         return respond(self.status, headers, f"{self.message}\n".encode(), head_only=head_only)
 
 
@@ -73,7 +72,7 @@ class Request:
     """A checked request head. Its ``repr`` shows no header and no query, for they may hold a token."""
 
     method: str
-    """GET or HEAD."""
+    """GET or HEAD; OPTIONS for the preflight request of CORS."""
     path: str
     """Percent-decoded."""
     query: tuple[tuple[str, str], ...]
@@ -152,12 +151,20 @@ def require_upgrade(request: Request) -> None:
     """Refuse a request to the WebSocket's path that does not ask for a WebSocket.
 
     Raises:
-        HttpError: 405 for HEAD, else 426.
+        HttpError: 426.
     """
-    if request.method != "GET":
-        raise HttpError(405, "only GET is answered here", [("Allow", "GET")])
     if not request.upgrade:
         raise HttpError(426, "this is a WebSocket", [("Upgrade", "websocket")])
+
+
+def require_method(request: Request, *allowed: str) -> None:
+    """Refuse a request whose method is none of these.
+
+    Raises:
+        HttpError: 405.
+    """
+    if request.method not in allowed:
+        raise HttpError(405, "only GET is answered here", [("Allow", ", ".join(allowed))])
 
 
 def accept(request: Request) -> bytes:
@@ -209,28 +216,6 @@ def respond(
             raise ValueError(f"the header {name!r} holds a control character")
         lines.append(line)
     return "\r\n".join([*lines, "", ""]).encode("ascii") + (b"" if head_only else body)
-
-
-def origin_allowed(request: Request, allowed: Iterable[str] = ()) -> bool:
-    """Whether the page that asks may connect: it is of this very server, or in `allowed`, or there is no page.
-
-    Without this check every page a user visits could connect in the user's name (cross-site WebSocket hijacking). A
-    sandboxed page's ``null`` is nobody's origin and never allowed.
-
-    Args:
-        request: after `forwarded`, if there is a proxy that ends TLS.
-        allowed: origins such as ``https://app.example.com``, compared exactly.
-    """
-    origin = request.origin
-    if origin is None:
-        return True
-    if origin == "null":
-        return False
-    if origin in allowed:
-        return True
-    scheme = "https" if request.secure else "http"
-    host = (request.header("host") or "").lower()
-    return bool(host) and _canonical(origin.lower()) == _canonical(f"{scheme}://{host}")
 
 
 def forwarded(request: Request, trusted_proxies: Sequence[Network]) -> Request:
@@ -291,9 +276,9 @@ def _checked(head: h11.Request, *, client: str | None, secure: bool) -> Request:
         if _HOST.fullmatch(host) is None:
             raise HttpError(400, "the Host header is not valid")
     path, query = _target(head.target.decode("ascii"))
-    if method not in ("GET", "HEAD"):
-        raise HttpError(405, "only GET is answered here", [("Allow", "GET, HEAD")])
     request = Request(method, path, query, headers, client, secure, upgrade=False)
+    if method != "OPTIONS" or not _all(headers, "access-control-request-method"):  # but for CORS, which the front door knows
+        require_method(request, "GET", "HEAD")
     # RFC 9110 §7.8: an Upgrade in an HTTP/1.0 request is ignored. RFC 6455 §4.1: the method is GET.
     if not (
         http11
@@ -315,6 +300,8 @@ def _headers(head: h11.Request) -> tuple[tuple[str, str], ...]:
     headers = []
     for name, value in head.headers:
         if _PRINTABLE.fullmatch(value) is None:
+            if name == b"origin":  # a browser writes punycode
+                raise HttpError(403, "this origin is not allowed")
             raise HttpError(400, "a header is not printable ASCII")
         headers.append((name.decode("ascii"), value.decode("ascii")))
     result = tuple(headers)
@@ -359,11 +346,6 @@ def _refusal(error: h11.RemoteProtocolError) -> HttpError:
     if error.error_status_hint == 431:
         return HttpError(431, "the request head is too large")
     return HttpError(400, "the request is not valid HTTP")
-
-
-def _canonical(origin: str) -> str:
-    scheme = origin.partition("://")[0]
-    return origin.removesuffix(_DEFAULT_PORTS.get(scheme, ":0"))
 
 
 def _normal(address: str) -> str | None:

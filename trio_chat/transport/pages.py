@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from .http import Request, respond
+from .http import Request, require_method, respond
 
 __all__ = ["Page", "Pages", "demo_pages", "page_answer"]
 
@@ -69,10 +69,15 @@ def demo_pages() -> Pages:
 
 
 def page_answer(pages: Pages, request: Request) -> bytes | None:
-    """The answer to a plain GET or HEAD of one of `pages`; None if it is of none."""
+    """The answer to a plain request for one of `pages`; None if it is for none.
+
+    Raises:
+        HttpError: 405.
+    """
     page = pages.get(request.path)
     if page is None:
         return None
+    require_method(request, "GET", "HEAD")
     zipped = "gzip" in request.tokens("accept-encoding")  # as browsers write it; who weighs encodings gets it as it is
     body = page.gzipped if zipped else page.body
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -1,12 +1,12 @@
-"""Ready-made answers to "who is this?"."""
+"""Believing everybody, on this machine."""
 
 from __future__ import annotations
 
 import re
 
-from .errors import Refused
-from .model import Identity
-from .transport.http import Request
+from ..errors import Refused
+from ..model import Identity
+from ..transport.http import Request
 
 __all__ = ["demo"]
 
