@@ -1,6 +1,9 @@
 // A server that says what a test tells it to, a clock that goes when a test tells it to, and the locks of a browser.
 
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
+
+globalThis.crypto ??= webcrypto; // of a Node that is older than 19
 
 const folder = process.env.TRIO_CHAT_WEB ?? new URL("../../trio_chat/web", import.meta.url).pathname;
 
@@ -84,17 +87,23 @@ class Clock {
   #next = 1;
 
   constructor() {
-    this.real = [globalThis.setTimeout, globalThis.clearTimeout, performance.now];
+    this.real = [globalThis.setTimeout, globalThis.clearTimeout, globalThis.performance];
     globalThis.setTimeout = (call, delay = 0) => {
       this.#timers.set(this.#next, { at: this.#now + delay, call });
       return this.#next++;
     };
     globalThis.clearTimeout = (timer) => this.#timers.delete(timer);
-    performance.now = () => this.#now;
+    this.#performance({ now: () => this.#now });
   }
 
   restore() {
-    [globalThis.setTimeout, globalThis.clearTimeout, performance.now] = this.real;
+    let performance;
+    [globalThis.setTimeout, globalThis.clearTimeout, performance] = this.real;
+    this.#performance(performance);
+  }
+
+  #performance(value) {
+    Object.defineProperty(globalThis, "performance", { value, configurable: true });
   }
 
   async pass(seconds) {
