@@ -147,8 +147,9 @@ test("a full mailbox holds up nobody else", async (t) => {
   await w.clock.pass(0.2);
   await w.socket.says(stored([toBob, 2]));
   chat.send("bob", "3");
+  chat.send("bob", "4"); // there is room again, so not one at a time
   await settled();
-  assert.equal(w.socket.of("send").at(-1).text, "3");
+  assert.deepEqual(w.socket.of("send").slice(-2).map(({ text }) => text), ["3", "4"]);
 });
 
 test("a final refusal is told, as unknown only if an earlier attempt may have been stored", async (t) => {
@@ -239,6 +240,13 @@ test("an ack of one connection is not made up for on another", async (t) => {
   await settled();
   assert.deepEqual(w.sockets.flatMap(({ sent }) => sent), []);
   assert.equal(chat.state, "open");
+
+  await w.socket.says(messages(entry(2)));
+  const [late] = storage.writes.splice(0);
+  await again(w, { log: "M-0", cursor: 0, head: 5 }); // another history, in which 2 is another entry
+  late.resolve();
+  await settled();
+  assert.deepEqual(w.sockets.flatMap(({ sent }) => sent), []);
 });
 
 test("what comes again is not shown again, within a history and over the change to another", async (t) => {
