@@ -159,9 +159,9 @@ alice's laptop  found: Are you [coming] at [eight]?
 """
 
 
-async def test_retrieval(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_several_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks, unread counts, edits, or what another device has read would not be what the example says they are."""
-    example = load("retrieval")
+    example = load("several_devices")
     said: list[str] = []
     monkeypatch.setattr(example, "print", lambda line, **_: said.append(f"{line}\n"), raising=False)
     with trio.fail_after(60):

@@ -214,10 +214,9 @@ async def test_who_asks_again_stands_behind_the_others(autojump_clock: MockClock
     for user in busy:
         store.held[user] = trio.Event()
     async with questions_to(store) as (questions, reported):
-        for user in busy:
-            for connection in range(2):
-                questions.submit(Ask(connection, user, wire.Devices(ref="r")))
-        questions.submit(Ask(9, "carol", wire.Devices(ref="r")))
+        for connection, user in enumerate(busy * 2):
+            questions.submit(Ask(connection, user, wire.Devices(ref="r")))
+        questions.submit(Ask(99, "carol", wire.Devices(ref="r")))
         await wait_all_tasks_blocked()
         store.held["busy0"].set()
         await wait_all_tasks_blocked()
@@ -243,13 +242,38 @@ async def test_what_cannot_be_read_is_reported(
     store.faults["alice"] = fault
     async with questions_to(store) as (questions, reported):
         questions.submit(Ask(1, "alice", question))
-        questions.submit(Ask(1, "alice", wire.Devices(ref="s")))
+        questions.submit(Ask(2, "alice", wire.Devices(ref="s")))
         await wait_all_tasks_blocked()
-        assert reported == [Answered(1, code), Answered(1, code)]
+        assert reported == [Answered(1, code), Answered(2, code)]
         store.faults.clear()
         questions.submit(Ask(1, "alice", wire.Devices(ref="t")))
         await wait_all_tasks_blocked()
         assert reported[2:] == [Answered(1, wire.DevicesAnswer(ref="t", devices=(DEVICE,)))]
+
+
+async def test_who_has_left_need_not_be_answered(autojump_clock: MockClock) -> None:
+    """Else who connects, asks and leaves again and again fills the memory with questions, and the store's time."""
+    store = Library()
+    store.held["eve"] = trio.Event()
+    async with questions_to(store) as (questions, reported):
+        for connection in range(100):
+            questions.submit(Ask(connection, "eve", wire.Devices(ref="r")))
+        await wait_all_tasks_blocked()
+        for connection in range(99):
+            questions.withdraw(connection)  # the first is being answered already
+        questions.withdraw(12345)
+        questions.submit(Ask(200, "mallory", wire.Devices(ref="r")))
+        questions.withdraw(200)
+        await wait_all_tasks_blocked()
+        store.held["eve"].set()
+        await wait_all_tasks_blocked()
+        assert store.asked == ["eve", "eve"]
+        assert [event.connection for event in reported if isinstance(event, Answered)] == [0, 99]
+        assert not questions._waiting
+        assert not questions._askers
+        questions.submit(Ask(201, "mallory", wire.Devices(ref="r")))
+        await wait_all_tasks_blocked()
+        assert store.asked[2:] == ["mallory"]
 
 
 async def test_a_bug_in_the_store_stops_the_questions(autojump_clock: MockClock) -> None:

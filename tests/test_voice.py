@@ -146,6 +146,26 @@ async def test_reading_and_blocking_for_a_user(autojump_clock: MockClock) -> Non
             await chat.block("bob", "bob")
 
 
+async def test_everything_that_is_there_is_read_and_nothing_that_comes(autojump_clock: MockClock) -> None:
+    """Else "mark all as read" covers what is written tomorrow, or makes the marks of the user's own devices void."""
+    async with open_test_server() as server:
+        chat = server.chat
+        bob, laptop = await enter(server, "bob"), await enter(server, "bob", "laptop")
+        await chat.send("alice", "bob", "one")
+        await entries(bob, 1)
+        await entries(laptop, 1)
+        await chat.mark_read("bob", "alice", 2**53 - 1)
+        for device in (bob, laptop):
+            assert await frame(device, wire.ReadElsewhere) == wire.ReadElsewhere(peer="alice", seq=1)
+        await chat.send("alice", "bob", "two")
+        await entries(bob, 1)
+        await entries(laptop, 1)
+        assert (await chat.conversations("bob")).conversations[0].unread == 1
+        await bob.send(wire.Read(peer="alice", seq=2))
+        assert await frame(laptop, wire.ReadElsewhere) == wire.ReadElsewhere(peer="alice", seq=2)
+        assert (await chat.conversations("bob")).conversations[0].unread == 0
+
+
 async def test_a_user_cannot_block_everybody(autojump_clock: MockClock) -> None:
     """Else one user's list grows without end, and every message to that user is compared with it."""
     settings = Settings(blocks=2)

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from . import wire
+from .core.batch import ConnectionId
 from .core.effects import Ask, Question
 from .core.events import Answered, Event, Stood
 from .errors import StoreError
@@ -47,7 +48,8 @@ class Questions:
         self._report = report
         self._limit = settings.server_frame_bytes
         self._judge = judge
-        self._waiting: dict[str, deque[Ask]] = {}  # by user; one who is being answered is in it, if with nothing that waits
+        self._waiting: dict[str, dict[ConnectionId, Ask]] = {}  # by user; one who is being answered is in it in any case
+        self._askers: dict[ConnectionId, str] = {}
         self._turns: deque[str] = deque()  # users who wait and are not being answered
         self._under_way = 0
         self._changed = trio.Event()
@@ -55,10 +57,17 @@ class Questions:
     def submit(self, ask: Ask) -> None:
         """Answer this question: `Answered`, or `Stood`, is reported."""
         if ask.user not in self._waiting:
-            self._waiting[ask.user] = deque()
+            self._waiting[ask.user] = {}
             self._turns.append(ask.user)
             self._changed.set()
-        self._waiting[ask.user].append(ask)
+        self._waiting[ask.user][ask.connection] = ask
+        self._askers[ask.connection] = ask.user
+
+    def withdraw(self, connection: ConnectionId) -> None:
+        """The connection has ended: what it asked and is not being answered yet need not be."""
+        user = self._askers.pop(connection, None)
+        if user is not None:
+            del self._waiting[user][connection]
 
     async def run(self) -> None:
         """Answer what is submitted, until cancelled.
@@ -75,7 +84,24 @@ class Questions:
 
     async def _serve(self, user: str) -> None:
         """Answer the user's next question, and let the next user have a turn."""
-        ask = self._waiting[user].popleft()
+        waiting = self._waiting[user]
+        if waiting:
+            connection = next(iter(waiting))
+            del self._askers[connection]
+            await self._serve_one(user, waiting.pop(connection))
+        else:
+            self._finished()
+        if waiting:
+            self._turns.append(user)
+            self._changed.set()
+        else:
+            del self._waiting[user]
+
+    def _finished(self) -> None:
+        self._under_way -= 1
+        self._changed.set()
+
+    async def _serve_one(self, user: str, ask: Ask) -> None:
         standings: tuple[Standing, ...] | None = None
         try:
             if isinstance(ask.question, wire.Watch):
@@ -85,16 +111,10 @@ class Questions:
         except StoreError as error:
             _log.error("a question could not be answered: %s", error)
             self._report(Answered(ask.connection, error.code))
-        self._under_way -= 1
-        self._changed.set()
+        self._finished()
         if standings is not None:
             judged = standings if self._judge is None else await self._judge(user, standings)
             self._report(Stood(ask.connection, judged))
-        if self._waiting[user]:
-            self._turns.append(user)
-            self._changed.set()
-        else:
-            del self._waiting[user]
 
     async def _answer(self, user: str, question: Question) -> ServerFrame:
         """The frame that answers the question, within the limit for a frame unless it holds a single item (C6)."""

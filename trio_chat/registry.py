@@ -123,6 +123,7 @@ class Registry:
     def leave(self, connection: ConnectionId) -> None:
         """A session has ended and released everything. `Disconnected` was put before."""
         self._sessions.pop(connection, None)
+        self._questions.withdraw(connection)
         self.alive.discard(connection)
         self._inbox.wake()
 

@@ -108,8 +108,8 @@ class SearchHit(Struct, frozen=True, kw_only=True):
 class SearchPage(Struct, frozen=True, kw_only=True):
     """What was found, newest first (an edited message counts as of its edit). `next` goes into ``before``.
 
-    A page covers some of a long log at a time: it may be shorter than asked for, or even empty, and still have more behind it.
-    The beginning of a word that a great many messages of all users hold is taken as a whole word.
+    A page covers some of a long log at a time: it may be shorter than asked for, or even empty, and still have more behind
+    it. The beginning of a word that a great many messages of all users hold is taken as a whole word.
     """
 
     hits: tuple[SearchHit, ...]

@@ -106,7 +106,10 @@ class Voice:
         return await self._draft(sender, to, id, None, "delete", target)
 
     async def mark_read(self, user: str, peer: str, seq: int) -> None:
-        """The user has read `peer`'s messages up to `seq` of the user's own log. A mark never goes back (R3)."""
+        """The user has read `peer`'s messages up to `seq` of the user's own log. A mark never goes back (R3).
+
+        A `seq` beyond the log's end means its end: what comes later is unread.
+        """
         _require_user(user, peer)
         _require(type(seq) is int and 0 <= seq <= MAX_SEQ, "a seq is an integer from 0 to 2**53 - 1")
         await self._done(ReadMark(user, peer, seq))
@@ -134,7 +137,7 @@ class Voice:
     # What is read.
 
     async def history(self, user: str, query: HistoryQuery | None = None, **filters: Any) -> HistoryPage:
-        """Chosen messages of the user's log, as they are now.
+        """Chosen messages of the user's log, as they are now. A page ends at ``settings.server_frame_bytes``, too.
 
         Args:
             user: whose.

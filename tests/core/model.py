@@ -43,6 +43,10 @@ class Row(msgspec.Struct):
     deleted: bool = False
 
 
+def _digest(draft: Draft) -> tuple[str, str | None, str, str | None]:
+    return draft.recipient, draft.said, draft.kind, draft.target
+
+
 class ModelStore:
     """Numbers, de-duplicates and tests blocks (L1, L2, S2, B1); knows cursors, floors and devices (C1, C2, A1)."""
 
@@ -200,7 +204,7 @@ class ModelStore:
         known = self._rows.get((draft.sender, draft.id))
         if known is not None:
             first = known.stored
-            same = replace(known.draft, source=draft.source) == draft
+            same = _digest(known.draft) == _digest(draft)
             return Stored(first.seq, first.peer_seq, first.sent_at, new=False) if same else Refused(ErrorCode.ID_CONFLICT)
         one_entry = draft.recipient == draft.sender or (draft.recipient, draft.sender) in self.blocks
         if draft.target is not None:

@@ -108,3 +108,13 @@ def test_a_user_has_one_connection_for_each_device() -> None:
     user.remove(second)
     assert not user.devices
     assert not user.connections
+
+
+def test_what_was_named_and_then_sent_is_forgotten() -> None:
+    """If this fails, a connection remembers for ever what `stored` named while it was behind (I6)."""
+    named = Named(4)
+    named.add(5, 0)
+    named.add(9, 0)
+    assert named.reach(7) == 7
+    assert len(named) == 1
+    assert named.reach(8) == 9

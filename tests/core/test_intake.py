@@ -303,3 +303,15 @@ def test_read_marks_and_changes_have_a_bound_for_each_batch() -> None:
         world.commit()
     assert sizes == [(0, 0, 0), (1024, 3, 3), (476, 2, 2)]
     assert len(world.fulfilled) == 1510
+
+
+def test_read_marks_that_find_no_room_in_a_batch_go_with_the_next() -> None:
+    """If this fails, the last of many read marks wait until somebody sends something (A3)."""
+    world = World(Settings(send_rate=None))
+    for number in range(1030):
+        world.request(ReadMark("alice", f"peer {number}", 0))
+    world.wait(0.25)
+    assert len(world.fulfilled) == 1024
+    assert world.core.deadline() == world.now + 0.25
+    world.wait(0.25)
+    assert len(world.fulfilled) == 1030

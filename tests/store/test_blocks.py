@@ -39,6 +39,7 @@ async def test_each_change_is_answered_with_whom_the_user_blocks(backend: Backen
         assert await store.blocked("bob") == ("alice",)
         assert await change(store, ("bob", "zoe", True), ("bob", "alice", False)) == (("alice", "zoe"), ("zoe",))
         assert await store.blocked("bob") == ("zoe",)
+        assert await change(store, ("bob", "zoe", True), ("bob", "alice", False)) == (("zoe",), ("zoe",))
         assert await store.blocked("nobody") == ()
 
 

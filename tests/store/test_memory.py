@@ -61,3 +61,13 @@ async def test_virtual_time_is_enough(autojump_clock: trio.testing.MockClock) ->
 async def test_two_stores_are_two_histories() -> None:
     """A client that moves from one in-memory server to the next would keep a position that means nothing."""
     assert MemoryStore()._epoch != MemoryStore()._epoch
+
+
+async def test_what_is_in_it_can_be_looked_at_and_set() -> None:
+    """Tests of what a chat does could not say what had been stored, or who blocks whom, without asking the chat."""
+    async with MemoryStore() as store:
+        store.blocks = {("bob", "eve")}
+        await store.append(Batch(drafts=(draft("alice", "bob", "1"), draft("eve", "bob", "1"))), 1000)
+        assert [(message.seq, message.sender) for message in store.log("bob")] == [(1, "alice")]
+        assert store.log("nobody") == []
+        assert await store.blocked("bob") == ("eve",)

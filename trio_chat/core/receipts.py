@@ -60,13 +60,16 @@ class Receipts:
             self._emit(Fulfil(pending.ticket, refused))
         mark = pending.command
         user = self._users.get(mark.user)
-        if refused is not None or user is None or mark.seq <= user.reads.get(mark.peer, 0):
+        if refused is not None or user is None:
             return
-        user.reads[mark.peer] = mark.seq
+        seq = min(mark.seq, user.head)  # as the store takes it: the application may mean "everything there is"
+        if seq <= user.reads.get(mark.peer, 0):
+            return
+        user.reads[mark.peer] = seq
         user.reads.move_to_end(mark.peer)
         if len(user.reads) > _REMEMBERED:
             user.reads.popitem(last=False)
-        frame = wire.ReadElsewhere(peer=mark.peer, seq=mark.seq)
+        frame = wire.ReadElsewhere(peer=mark.peer, seq=seq)
         for connection in user.present:
             if connection is not pending.connection:
                 self._emit(Tell(connection.id, ("read", mark.peer), frame))

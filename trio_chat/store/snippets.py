@@ -33,11 +33,9 @@ def shorten(pieces: Sequence[str]) -> tuple[str, ...]:
     shown: list[str] = []
     position = 0
     for piece in pieces:
-        part = piece[max(start - position, 0) : max(end - position, 0)]
+        if position < end:
+            shown.append(piece[max(start - position, 0) : end - position])
         position += len(piece)
-        shown.append(part)
-        if position >= end:
-            break
     return tuple(shown)
 
 
