@@ -61,6 +61,18 @@ async def test_two_people_chat(tmp_path: Path) -> None:
     assert (db.stat().st_mode & 0o777) == 0o600
 
 
+async def test_the_demo_has_its_page(tmp_path: Path) -> None:
+    """Else whoever tries it opens the address that the server names, and nothing is there."""
+    async with server(tmp_path / "chat.db") as (_, url):
+        host, _, port = url.removeprefix("ws://").removesuffix("/ws").partition(":")
+        for path, text in {"/": "<title>trio-chat</title>", "/trio-chat.js": "export async function connect"}.items():
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+                answer = b"".join([data async for data in stream])
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert text in answer.decode()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains(number: int, tmp_path: Path) -> None:
     """Else a restart cuts clients off, loses answers, or shows as a failure to whoever supervises the process."""

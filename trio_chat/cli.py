@@ -28,6 +28,7 @@ from .terminal.chat import chat
 from .terminal.listen import listen
 from .terminal.outcome import Failure, run, say
 from .terminal.send import send
+from .transport.pages import demo_pages
 
 __all__ = ["main"]
 
@@ -86,6 +87,8 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = _configured(config, send_rate=rate_limit).settings
     options = {"authenticate": authenticate, "allowed_origins": allow_origin, "trusted_proxies": trusted_proxy}
+    if who["demo"]:
+        options["pages"] = demo_pages()
     run(_serve(db, host, port, settings, check=check, **options))
 
 
