@@ -272,7 +272,7 @@ class FakeServer:
             await spend()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read)
-                while True:
+                while True:  # noqa: ASYNC913
                     self._changed = anyio.Event()
                     while received:
                         await spend()

@@ -48,7 +48,7 @@ def anyio_backend(virtual: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, A
 
 async def take(stream: AsyncIterator[IncomingMessage], count: int) -> list[str]:
     """The ids of the next messages."""
-    with anyio.fail_after(3600):
+    with anyio.fail_after(3600):  # noqa: ASYNC100
         return [(await anext(stream)).id for _ in range(count)]
 
 
