@@ -157,17 +157,43 @@ def lowest(session: nox.Session) -> None:
     _pytest(session)
 
 
+_BROWSERS_NEED = {"chromium": "chromium", "nginx": "nginx-light", "node": "nodejs", "npm": "npm"}
+"""Programs and Debian's packages. Playwright's own browsers are not asked for."""
+_FONTS = ("fonts-inter", "fonts-noto-color-emoji")
+"""Without them there is one font for everything, and no emoji."""
+
+
+def _debian(session: nox.Session) -> None:
+    """Install what the tests in a browser need and Debian has."""
+    path = os.environ["PATH"] + ":/usr/sbin"
+    packages = [package for program, package in _BROWSERS_NEED.items() if shutil.which(program, path=path) is None]
+    for font in _FONTS:
+        asked = ["dpkg-query", "--show", "--showformat=${Status}", font]
+        known = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
+        packages += [] if "ok installed" in known.stdout else [font]
+    if packages and (shutil.which("apt-get") is None or os.geteuid() != 0):
+        session.error(f"as root of a Debian: apt-get install {' '.join(packages)}")
+    if packages:
+        session.run("apt-get", "update", "-q", external=True, silent=True)
+        session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages, external=True,
+                    env={"DEBIAN_FRONTEND": "noninteractive"}, silent=True)  # fmt: skip
+
+
 @nox.session(requires=["build"])
 def browser(session: nox.Session) -> None:
-    """What only a real browser can show: Debian's Chromium, which is installed if it is missing and this may be done."""
-    if shutil.which("chromium") is None:
-        if shutil.which("apt-get") is None or os.geteuid() != 0:
-            session.error("there is no chromium on this machine; as root of a Debian: apt-get install chromium")
-        session.run("apt-get", "update", "-q", external=True)
-        install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium"]
-        session.run(*install, external=True, env={"DEBIAN_FRONTEND": "noninteractive"})
-    session.install(_wheel(session), *_group("test"))
+    """What only a real browser can show: in Debian's Chromium, some of it behind Debian's nginx."""
+    _debian(session)
+    session.install(_wheel(session), *_group("browser"))
     _pytest(session, "-m", "browser", default=["tests/browser"])
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Take the pictures of the page that the README and the documentation show, anew."""
+    _debian(session)
+    session.install("-e", ".", *_group("browser"))
+    session.env["TRIO_CHAT_SCREENSHOTS"] = str(ROOT / "docs" / "screenshots")
+    _pytest(session, "-m", "browser", default=["tests/browser/test_screenshots.py"])
 
 
 @nox.session(requires=["build"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,13 +15,21 @@ import pytest
 import trio
 import trio_websocket
 
-from trio_chat import Identity, Refused, wire
+from trio_chat import Identity, Refused, cli, wire
 from trio_chat.client.raw import NotConnected, RawClient, open_raw_client
 
 from .support import UPGRADE, dial
 
 Frame = TypeVar("Frame", bound=wire.ServerFrame)
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_what_the_unit_starts_exists() -> None:
+    """Else an operator copies a unit whose server refuses its own options."""
+    unit = (EXAMPLES / "trio-chat.service").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^ExecStart=\S+/trio-chat serve (.*)$", unit, re.MULTILINE)
+    known = {option for parameter in cli.main.commands["serve"].params for option in parameter.opts}
+    assert set(re.findall(r"--[a-z-]+", line)) <= known
 
 
 def load(name: str) -> ModuleType:

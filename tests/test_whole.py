@@ -51,7 +51,7 @@ def memory_path(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-async def pass_time(seconds: float) -> None:
+async def later(seconds: float) -> None:
     """So long by the virtual clock."""
     with trio.move_on_after(seconds):
         await trio.sleep_forever()
@@ -464,9 +464,11 @@ async def test_a_block_is_invisible_to_the_blocked(autojump_clock: MockClock) ->
             )
             said += await heard(writer, 4)
             assert not [got for got in said if isinstance(got, wire.Receipt)]
-            # How many answers share a frame is chance.
-            answers = [item for got in said for item in (got.messages if isinstance(got, wire.Stored) else [got])]
-            transcript = "\n".join(sorted(repr(got) for got in answers if not isinstance(got, wire.Presence)))
+            items = [
+                item for got in said if isinstance(got, wire.Stored) for item in got.messages
+            ]  # however they share frames
+            others = [got for got in said if not isinstance(got, wire.Presence | wire.Stored)]
+            transcript = "\n".join(sorted(map(repr, [*items, *others])))
             transcripts.append(transcript.replace(peer, "PEER").replace(writer.user, "WRITER"))
         # The moment of each, in milliseconds of the wall clock, is all in which they may differ.
         blanked = [re.sub(r"(sent_at|edited_at)=\d+", r"\1", transcript) for transcript in transcripts]
@@ -569,7 +571,7 @@ async def test_strangers_look_like_somebody_who_is_never_there(autojump_clock: M
         said = presences(await heard(eve, 5))
         assert [got for got in said if got.user != "eve"] == nobody
         await bob.aclose()
-        await pass_time(10)
+        await later(10)
         await enter(server, "bob")
         assert presences(await heard(eve, 10)) == []
 
@@ -597,7 +599,7 @@ async def test_a_block_ends_the_watching(autojump_clock: MockClock) -> None:
         await ask(bob, wire.Block(ref="r", user="alice"), wire.Blocked)
         assert presences(await heard(alice, 5)) == [wire.Presence(user="bob", online=False, last_seen=None)]
         await bob.aclose()
-        await pass_time(10)
+        await later(10)
         await enter(server, "bob")
         assert presences(await heard(alice, 10)) == []
         await alice.send(wire.Watch(ref="again", users=("bob",)))
@@ -634,7 +636,7 @@ async def test_requests_have_a_rate_of_their_own(autojump_clock: MockClock) -> N
         assert refused.retry_after is not None
         await alice.send(send("a1", "bob"))
         await stored(alice, 1)
-        await pass_time(refused.retry_after)
+        await later(refused.retry_after)
         await ask(alice, wire.Devices(ref="later"), wire.DevicesAnswer)
 
 
@@ -663,7 +665,7 @@ async def test_bytes_have_a_rate_of_their_own(autojump_clock: MockClock) -> None
         refused = await frame(alice, wire.Error)
         assert (refused.code, refused.id) == (ErrorCode.RATE_LIMITED, "a2")
         assert refused.retry_after is not None
-        await pass_time(refused.retry_after)
+        await later(refused.retry_after)
         await alice.send(send("a2", "bob", "x" * 1000))
         await stored(alice, 1)
 

@@ -330,7 +330,10 @@ class Chatting(RuleBasedStateMachine):
             for seq, id in one.held.items():
                 assert log[seq - 1].id == id
             assert one.receipts == {peer: marks for peer, marks in one.here.receipts.items() if any(marks)}
-            assert one.elsewhere == one.here.elsewhere
+            for peer, seq in one.here.elsewhere.items():
+                assert one.elsewhere[peer] >= seq
+            for peer, seq in one.elsewhere.items():  # it may be told what is no news, or is about nobody it talks with
+                assert seq <= self.model.read.get((user, peer), len(log))
             for name, online in one.here.watched.items():
                 assert one.presence[name] == online, (user, name)
         self.look()

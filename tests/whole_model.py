@@ -176,13 +176,12 @@ class Model:
 
     def mark_read(self, user: str, peer: str, seq: int, by: Here | None) -> None:
         before = self.read.get((user, peer), 0)
-        if seq <= before:
+        if seq <= before or peer == user or all(entry.peer(user) != peer for entry in self.log(user)):
             return
-        if peer != user and any(entry.peer(user) == peer for entry in self.log(user)):
-            self.read[user, peer] = seq
-            news = [entry for entry in self.log(user)[before:seq] if entry.sender == peer]
-            if news:
-                self._tell(peer, user, news[-1].places[peer], news[-1].places[peer])
+        self.read[user, peer] = seq
+        news = [entry for entry in self.log(user)[before:seq] if entry.sender == peer]
+        if news:
+            self._tell(peer, user, news[-1].places[peer], news[-1].places[peer])
         for here in self.present(user):
             if here is not by:
                 here.elsewhere[peer] = max(here.elsewhere.get(peer, 0), seq)

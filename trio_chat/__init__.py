@@ -54,6 +54,7 @@ from .settings import Settings as Settings
 from .store.base import Store as Store
 from .store.sqlite import SqliteStore as SqliteStore
 from .transport.http import Request as Request
+from .transport.pages import demo_pages as demo_pages
 from .voice import Sent as Sent
 
 __version__ = "0.1.0.dev0"

@@ -22,6 +22,7 @@ from .revalidation import Revalidate, keep_asking
 from .session import Session
 from .transport.front import Admitted, Authenticate, FrontDoor
 from .transport.http import HttpError
+from .transport.pages import Pages
 from .transport.stream import GuardedStream
 from .transport.websocket import WebSocketTransport
 
@@ -150,13 +151,14 @@ async def handle(
     revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
+    pages: Pages | None = None,
 ) -> None:
     """Serve one connection, from its request head to its end, and close `stream`.
 
     Nothing that the peer or the application's hooks do raises here. Cancelling tells the peer 1001, for at most a second.
     See `serve_tcp` for the arguments.
     """
-    door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies)
+    door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies, pages=pages)
     await _Porch(chat, door, revalidate).serve(stream)
 
 
@@ -168,6 +170,7 @@ async def serve_listeners(
     revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
+    pages: Pages | None = None,
     task_status: trio.TaskStatus[list[trio.abc.Listener[_Stream]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve connections from `listeners`, e.g. one for a unix socket, until the chat drains. Closes the listeners.
@@ -180,7 +183,7 @@ async def serve_listeners(
     async with AsyncExitStack() as stack:
         for listener in listeners:  # before anything that may raise
             await stack.enter_async_context(listener)
-        door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies)
+        door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies, pages=pages)
         porch, shelter = _Porch(chat, door, revalidate), _Shelter()
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(shelter.run)
@@ -232,6 +235,7 @@ async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
     revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
+    pages: Pages | None = None,
     task_status: trio.TaskStatus[list[trio.abc.Listener[Any]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen on a TCP port and serve the connections, until the chat drains.
@@ -255,6 +259,7 @@ async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
         allowed_origins: origins of pages that may connect beside those of this host, exactly as browsers write them.
         trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` is believed; ``unix`` for those that
             connect by a Unix socket.
+        pages: static pages to serve on the same port, by path, such as `demo_pages`; none unless given.
         task_status: is given the listeners once they listen.
 
     Raises:
@@ -272,5 +277,6 @@ async def serve_tcp(  # noqa: ASYNC128  (serve_listeners does)
         revalidate=revalidate,
         allowed_origins=allowed_origins,
         trusted_proxies=trusted_proxies,
+        pages=pages,
         task_status=task_status,
     )

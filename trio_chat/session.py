@@ -165,8 +165,9 @@ class Session:
 
     def tell(self, key: tuple[str, str], frame: wire.ServerFrame) -> None:
         """Send a frame behind the outbox, in the place of one of the same `key` that still waits (C8)."""
-        self._outbox.tell(key, frame)
-        self._write_wanted.set()
+        if self._closing is None:
+            self._outbox.tell(key, frame)
+            self._write_wanted.set()
 
     def ping(self) -> None:
         """Send a WebSocket ping when the write under way is done."""

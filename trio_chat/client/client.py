@@ -37,7 +37,7 @@ class ChatClient(Retrieval):
     @property
     def device(self) -> str | None:
         """Which of the user's devices this is; None as for `user`."""
-        return self._dialogue.owner.device if self._dialogue.owner else None
+        return (self._dialogue.owner.device or None) if self._dialogue.owner else None
 
     def statistics(self) -> Statistics:
         """What the client holds at the moment."""

@@ -53,7 +53,7 @@ class Dialogue:
 
     Args:
         inbox: what was received so far.
-        owner: the user and device that it is of, None if that is not known yet.
+        owner: the user and device that it is of, None if that is not known yet; the device may be "" as long as it is not.
     """
 
     def __init__(self, inbox: Inbox, owner: Owner | None) -> None:
@@ -86,10 +86,10 @@ class Dialogue:
     def begin(self, welcome: wire.Welcome) -> list[Effect]:
         """The first frame of a connection."""
         here = Owner(welcome.user, welcome.device)
-        if self.owner is not None and here != self.owner:
+        if self.owner is not None and here != Owner(self.owner.user, self.owner.device or here.device):
             return [Fault(wrong_owner(here, self.owner))]
         effects: list[Effect] = []
-        if self.owner is None:
+        if self.owner is None or not self.owner.device:
             self.owner = here
             effects.append(Write(here))
         self.welcome = welcome
@@ -263,7 +263,7 @@ def _entry(user: str, command: Command, item: wire.StoredItem) -> Message:
 
 def wrong_owner(here: Owner, expected: Owner) -> WrongOwner:
     """The server takes the client for another than its state is of: a position must not be used for it."""
+    device = f", device {expected.device!r}" if expected.device else ""
     return WrongOwner(
-        f"the server takes this client for {here.user!r}, device {here.device!r}; "
-        f"its state is that of {expected.user!r}, device {expected.device!r}"
+        f"the server takes this client for {here.user!r}, device {here.device!r}, and not for {expected.user!r}{device}"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from os import PathLike
+from os import PathLike, fspath
 from typing import Final
 
 from .. import wire
+from ..errors import StateUnusable
 from .background import open_background
 from .client import ChatClient
 from .dialogue import Dialogue
@@ -18,6 +19,7 @@ from .inbox import Inbox, Remembered
 from .journal import open_journal
 from .link import Link
 from .outbox import Command
+from .records import Owner
 from .state import KEYS, Contents
 from .timing import Timing
 
@@ -32,6 +34,7 @@ _NO_STATE: Final = Contents(owner=None, log=None, position=0, done=[], seen=[], 
 async def open_client(
     url: str,
     *,
+    user: str | None = None,
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
     device: str | None = None,
@@ -59,6 +62,8 @@ async def open_client(
 
     Args:
         url: ``ws://`` or ``wss://``. A demo server wants to hear in the query who it is: ``?user=alice``.
+        user: who this is to be. If the server takes it for another, the client is closed with `WrongOwner` before anything
+            is sent; so what is in the state file is never sent in another's name. None: whomever the server takes it for.
         token: sent as ``Authorization: Bearer …``.
         headers: more headers of the request.
         device: the name of this client among the user's. Use one for as long as it is installed, and never two
@@ -74,14 +79,16 @@ async def open_client(
 
     Raises:
         ConfigurationError: `url`, `device` or a header makes no request.
-        StateUnusable: the state file is in use, or is something else.
+        StateUnusable: the state file is in use, is another user's, or is something else.
     """
     address = Address.of(url, token=token, headers=headers, device=device, send_only=send_only)
     async with AsyncExitStack() as stack:
         journal, contents = await stack.enter_async_context(open_journal(state)) if state is not None else (None, _NO_STATE)
         remembered = Remembered(contents.seen, limit=KEYS if journal else _REMEMBERED)
         inbox = Inbox(contents.log, contents.position, contents.done, remembered)
-        dialogue = Dialogue(inbox, contents.owner)
+        dialogue = Dialogue(inbox, _owner(contents, user, state))
+        if journal is not None and dialogue.owner is not None and contents.owner is None:
+            journal.write([dialogue.owner])
         dialogue.send_only = address.send_only
         for frame in contents.outbox:
             dialogue.outbox.add(_decoded(frame), tried=True)
@@ -93,6 +100,16 @@ async def open_client(
                 yield ChatClient(exchange)
             finally:
                 await exchange.leave()  # noqa: ASYNC102  (shielded in there)
+
+
+def _owner(contents: Contents, user: str | None, state: str | PathLike[str] | None) -> Owner | None:
+    """Whose the state is, or is to be."""
+    owner = contents.owner
+    if user is None or (owner is not None and owner.user == user):
+        return owner
+    if owner is not None:
+        raise StateUnusable(f"the state file {fspath(state or '')} is that of {owner.user!r}")
+    return Owner(user, "")
 
 
 def _decoded(frame: bytes) -> Command:

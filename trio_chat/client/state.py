@@ -165,7 +165,7 @@ class StateFile:
 
     @_apply.register
     def _(self, record: Owner, connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT OR IGNORE INTO owner VALUES (1, ?, ?)", (record.user, record.device))
+        connection.execute("REPLACE INTO owner VALUES (1, ?, ?)", (record.user, record.device))
 
 
 _HELD: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -29,6 +29,7 @@ from .http import (
     respond,
 )
 from .origins import cors, listed_origin, origin_allowed, preflight
+from .pages import Pages, page_answer
 from .stream import GuardedStream
 
 __all__ = ["Admitted", "Authenticate", "FrontDoor"]
@@ -62,6 +63,7 @@ class FrontDoor:
         authenticate: the application's hook. Whatever it raises or returns harms nobody else.
         allowed_origins: pages from elsewhere that may connect, exactly as browsers write them (``https://app.example``).
         trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed, or ``unix`` for a Unix socket.
+        pages: what plain requests are answered with, by path.
 
     Raises:
         ConfigurationError: a trusted proxy is neither an address nor a network, or no browser writes an allowed origin so.
@@ -74,12 +76,14 @@ class FrontDoor:
         *,
         allowed_origins: Collection[str] = (),
         trusted_proxies: Collection[str] = (),
+        pages: Pages | None = None,
     ) -> None:
         self._chat = chat
         self._settings = chat.settings
         self._authenticate = authenticate
         self._allowed_origins = frozenset(listed_origin(origin) for origin in allowed_origins)
         self._trusted_proxies = [_network(proxy) for proxy in trusted_proxies]
+        self._pages = pages or {}
 
     async def admit(self, stream: trio.abc.Stream, places: ExitStack) -> Admitted | None:
         """Let the client in, or answer its request and close `stream`: then None.
@@ -121,6 +125,9 @@ class FrontDoor:
 
     def _plain(self, request: Request) -> bytes:
         """Plain HTTP, beside the WebSocket on the same port."""
+        page = page_answer(self._pages, request)
+        if page is not None:
+            return page
         if request.path != _HEALTH_PATH:
             raise HttpError(404, f"there is nothing here; WebSockets connect to {_WEBSOCKET_PATH}")
         require_method(request, "GET", "HEAD")

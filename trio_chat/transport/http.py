@@ -183,7 +183,14 @@ def accept(request: Request) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
-def respond(status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", *, head_only: bool = False) -> bytes:
+def respond(
+    status: int,
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+    *,
+    head_only: bool = False,
+    cache: str = "no-store",
+) -> bytes:
     """A complete HTTP response after which the connection is closed.
 
     Args:
@@ -191,6 +198,7 @@ def respond(status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = 
         headers: beside those that every response has; names and values are ASCII.
         body: its length is told even if it is not sent.
         head_only: leave the body out, as for HEAD.
+        cache: the ``Cache-Control``.
 
     Raises:
         ValueError: a header holds a control character or is not ASCII.
@@ -200,7 +208,7 @@ def respond(status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = 
         *headers,
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
-        ("Cache-Control", "no-store"),
+        ("Cache-Control", cache),
         ("X-Content-Type-Options", "nosniff"),
     ):
         line = f"{name}: {value}"
