@@ -1,4 +1,7 @@
-"""A server in the client's own event loop, that does as it should, or whatever else a test wants of it."""
+"""A server in the client's own event loop, that does as it should, or whatever else a test wants of it.
+
+It sleeps; that is for tests on a virtual clock.
+"""
 
 from __future__ import annotations
 
