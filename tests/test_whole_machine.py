@@ -336,6 +336,8 @@ class Chatting(RuleBasedStateMachine):
                 assert seq <= self.model.read.get((user, peer), len(log))
             for name, online in one.here.watched.items():
                 assert one.presence[name] == online, (user, name)
+            for name, until in one.here.parting.items():
+                assert one.presence[name] == (self.model.now < until), (user, name)
         self.look()
 
     def look(self) -> None:

@@ -114,7 +114,7 @@ class Committer:
         drafts: list[Stored | Refused] = []
         stopped: dict[ConnectionId, Refused] = {}  # sources that met a retryable refusal: what follows is refused, too (S4)
         for draft in batch.drafts:
-            stored = stopped.get(draft.source) or _only(await single.append(Batch(drafts=(draft,))), "drafts")
+            stored = await single.draft(draft, stopped.get(draft.source))
             if isinstance(stored, Refused) and stored.code.retryable:
                 stopped[draft.source] = stored
             drafts.append(stored)
@@ -155,6 +155,21 @@ class _Singly:
             further = max(old.delivered, new.delivered), max(old.read, new.read)
             self.progress[new.user, new.peer] = Progress(new.user, new.peer, *further)
         return results
+
+    async def draft(self, draft: Draft, stop: Refused | None) -> Stored | Refused:
+        """What becomes of a draft. `stop` is what one before it met: that is for those alone that are not stored already.
+
+        Who resends a message that is stored must not be told that it is not (S2, S5).
+        """
+        if stop is not None and self._hopeless is None:
+            try:
+                (known,) = await self._store.known([(draft.sender, draft.id)])
+            except StoreError as error:
+                return Refused(error.code)  # not `stop`: that would say what nobody knows
+            if not known:
+                return stop
+        result: Stored | Refused = _only(await self.append(Batch(drafts=(draft,))), "drafts")
+        return result
 
 
 def _only(results: Results | Refused, rows: str) -> Any:
