@@ -82,7 +82,7 @@ class Generator:
         self.crowd = popularity
 
     def _word(self) -> str:
-        syllables = ("ba", "ce", "di", "fo", "gu", "ha", "li", "mo", "nu", "ra", "se", "ti", "vo", "zy", "é", "京")
+        syllables = ("ba", "ce", "di", "fu", "gu", "ha", "li", "mo", "nu", "ra", "se", "ti", "vo", "zy", "é", "京")
         return "".join(self.chance.choices(syllables, k=self.chance.randint(1, 4)))
 
     def _text(self, *, hers: bool) -> str:

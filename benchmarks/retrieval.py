@@ -96,7 +96,7 @@ class Questions:
         return lambda store: store.conversations(user, query, size=SIZE)
 
     def word(self) -> str:
-        return self.chance.choice(["ba", "mo", "gu ha", "京", "fodi", "semonu", "the ra", "cedi li", "zy é"])
+        return self.chance.choice(["ba", "mo", "gu ha", "京", "fudi", "semonu", "the ra", "cedi li", "zy é"])
 
     def kinds(self) -> dict[str, Callable[[], Ask]]:
         """Every kind of question by its name, those that are hard to answer last."""
@@ -141,7 +141,7 @@ class Questions:
             "a common word and one only others use": lambda: self.search("the zebra", user="alice", deep=True),
             "one letter": lambda: self.search("t", user="alice"),
             "a common word with a rare peer": lambda: self.search("the", user="alice", peer="user-1999"),
-            "twelve common words": lambda: self.search("ba ce di fo gu ha li mo nu ra se ti", user="alice"),
+            "twelve common words": lambda: self.search("ba ce di fu gu ha li mo nu ra se ti", user="alice"),
         }
 
     def remembered(self) -> Ask:
