@@ -6,13 +6,14 @@ asking user's own `seq`; times are Unix milliseconds. `seq` is the only cursor: 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from .errors import BadQuery
-from .model import MAX_SEQ, Message, MessageId, Seq, UserName
+from .model import MAX_SEQ, Message, MessageId, Seq, UserName, in_words
 
 __all__ = [
     "PAGE",
@@ -28,6 +29,7 @@ __all__ = [
     "SearchQuery",
     "Standing",
     "check",
+    "check_combination",
 ]
 
 PAGE = 200
@@ -167,13 +169,14 @@ class Device(Struct, frozen=True, kw_only=True):
 class Standing(Struct, frozen=True, kw_only=True):
     """What one user may know of another's presence.
 
-    `acquainted`: they have exchanged messages in both directions and neither blocks the other. `last_seen` is when a device
-    of the other was last seen, Unix milliseconds, None if none is remembered.
+    `acquainted`: they have exchanged messages in both directions, and neither blocks the other. `last_seen` is when a device
+    of the other was last seen, Unix milliseconds, None if none is remembered. `parted`: one of them blocks the other.
     """
 
     user: str
     acquainted: bool
     last_seen: int | None
+    parted: bool = False
 
 
 Query = TypeVar("Query", bound=HistoryQuery | SearchQuery | ConversationsQuery)
@@ -186,15 +189,28 @@ def check(query: Query) -> Query:
         BadQuery: a value is out of its range, or two of them exclude one another.
     """
     try:
-        msgspec.convert(msgspec.to_builtins(query), type(query))
+        checked = msgspec.convert(msgspec.structs.asdict(query), type(query))
+        "".join(_strings(checked)).encode()  # lone surrogates, which no JSON decoder lets in
     except msgspec.ValidationError as error:
-        raise BadQuery(str(error)) from None
-    if isinstance(query, HistoryQuery):
-        _check_history(query)
-    return query
+        raise BadQuery(in_words(str(error))) from None
+    except UnicodeEncodeError:
+        raise BadQuery("half a surrogate pair is no text") from None
+    if isinstance(checked, HistoryQuery):
+        check_combination(checked)
+    return checked
 
 
-def _check_history(query: HistoryQuery) -> None:
+def _strings(query: Struct) -> Iterator[str]:
+    for value in msgspec.structs.astuple(query):
+        yield from (value if isinstance(value, tuple) else [value] if isinstance(value, str) else [])
+
+
+def check_combination(query: HistoryQuery) -> None:
+    """Whether the values of a query, each in its range, can be asked for together.
+
+    Raises:
+        BadQuery: two of them exclude one another.
+    """
     if query.around is not None and (query.before, query.after, query.order) != (None, None, None):
         raise BadQuery("around excludes before, after and order")
     if query.ids is not None and (query.around is not None or query.unread):
