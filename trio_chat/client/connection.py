@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import msgspec
 from msgspec import Struct
 from wsproto.connection import ConnectionState
@@ -60,6 +61,9 @@ class Connection:
         self._pongs: list[Ping] = []
         self._ping_due = False
         self._half_written = False
+        self._written = anyio.Event()
+        self._unwritten = b""
+        """What was taken out of the dialogue to be written, and is not begun."""
         self.fruitful = False
         """Whether anything came after the first frame: then the server is there, and it is the line that is bad."""
         self._frames: list[wire.ServerFrame] = []
@@ -113,6 +117,11 @@ class Connection:
         assert self._ended is not None
         return self._ended
 
+    async def settle(self) -> None:
+        """Wait for a write that has begun: cut short, it would leave half a frame, and no goodbye could follow it."""
+        if self._half_written:
+            await self._written.wait()
+
     async def leave(self) -> None:
         """Send what is due of acknowledgements and the close frame, and hear the answer, if that takes a moment only."""
         if self._half_written or self._engine.state is ConnectionState.CLOSED:
@@ -122,7 +131,8 @@ class Connection:
                 if self._dialogue.welcome is not None and (seq := self._dialogue.inbox.due()) is not None:
                     self._engine.queue(wire.encode(wire.Ack(seq=seq)))
                 answering = self._engine.state is ConnectionState.REMOTE_CLOSING
-                await self._stream.send(self._engine.send(CloseConnection(code=CloseCode.NORMAL, reason="")))
+                goodbye = self._engine.send(CloseConnection(code=CloseCode.NORMAL, reason=""))
+                await self._stream.send(self._unwritten + goodbye)
                 # A socket that is closed with something unread in it is reset, and takes what we wrote last with it.
                 while not answering and self._closing is None and (data := await self._stream.receive()):
                     self._engine.receive_data(data)
@@ -205,6 +215,9 @@ class Connection:
             while True:
                 self._awake = anyio.Event()
                 if data := self._output():
+                    self._unwritten = data
+                    await anyio.lowlevel.checkpoint_if_cancelled()  # while it is known that none of it is out
+                    self._unwritten = b""
                     await self._transmit(data)
                     continue
                 if self._dialogue.inbox.starved:
@@ -232,10 +245,11 @@ class Connection:
         return data + engine.send(TextMessage(data=""))
 
     async def _transmit(self, data: bytes) -> None:
-        self._half_written = True  # unless this gets to its end
+        self._half_written, self._written = True, anyio.Event()  # unless this gets to its end
         for start in range(0, len(data), _SLICE_BYTES):
             with anyio.move_on_after(self._timing.write_timeout) as scope:
                 await self._stream.send(data[start : start + _SLICE_BYTES])
             if scope.cancelled_caught:
                 raise Cut(f"the server took no bytes for {self._timing.write_timeout:g} s")
         self._half_written = False
+        self._written.set()

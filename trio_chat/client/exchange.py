@@ -257,6 +257,7 @@ class Exchange:
                 if self._journal is not None:
                     with anyio.move_on_after(_FLUSH):  # what is acknowledged may be told to the server then
                         await self._journal.flushed()
+                await link.settle()
                 tasks.cancel_scope.cancel()
         finally:
             self._gone.set()

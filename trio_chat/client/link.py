@@ -66,6 +66,12 @@ class Link:
         if self._connection is not None:
             self._connection.wake()
 
+    async def settle(self) -> None:
+        """Wait a moment for a write that has begun, before all of it is cancelled."""
+        if self._connection is not None:
+            with anyio.move_on_after(self._timing.farewell):
+                await self._connection.settle()
+
     async def run(self) -> ConnectionClosed:
         """Connect again and again, until that makes no sense any more; gives the reason."""
         attempt = 0
