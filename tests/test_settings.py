@@ -80,7 +80,8 @@ def test_values_that_contradict_one_another(values: dict[str, float], reason: st
     with pytest.raises(ConfigurationError, match=f"^settings: {reason}"):
         Settings.of(**values)
     last = list(values)[-1]
-    assert Settings.of(**{**values, last: values[last] + 1})  # it is right at the limit
+    at_the_limit = values[last] + 1
+    assert getattr(Settings.of(**{**values, last: at_the_limit}), last) == at_the_limit
 
 
 def test_times_and_sizes_fit_together() -> None:

@@ -181,7 +181,7 @@ async def test_every_question_is_answered_by_its_name(autojump_clock: MockClock)
         await met(alice, bob)
         await alice.send(
             wire.History(ref="1", peer="bob"),
-            wire.Search(ref="2", query="hel"),
+            wire.Search(ref="2", query="hello"),
             wire.Conversations(ref="3"),
             wire.Devices(ref="4"),
             wire.Block(ref="5", user="eve"),

@@ -186,7 +186,7 @@ class World:
     def _main(self) -> None:
         try:
             trio.run(self._serve, clock=self.clock)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103  (it is raised by who waits)
             self._ready.put(error)
         else:
             self._ready.put(None)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import trio
 
 from .core.batch import Batch, ConnectionId, Draft, Page, PageRequest, Progress, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
 from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
-from .observation import Observers
 from .store.base import Store
 
 __all__ = ["Committer", "Loader", "unix_ms"]
@@ -22,6 +21,10 @@ _log = logging.getLogger("trio_chat.store")
 
 _PAGES_AT_ONCE = 64
 """Pages read in one visit to the store: a reconnect storm must not cost a thread hop for each client."""
+
+
+Onlooker: TypeAlias = Callable[[Batch, Results], None]
+"""Is shown each batch that was carried out, before anybody is told of it."""
 
 
 def unix_ms() -> int:
@@ -37,12 +40,12 @@ class Committer:
         store: Store,
         report: Callable[[Event], None],
         clock: Callable[[], int],
-        observers: Observers | None = None,
+        onlookers: Sequence[Onlooker] = (),
     ) -> None:
         self._store = store
         self._report = report
         self._clock = clock
-        self._observers = Observers() if observers is None else observers
+        self._onlookers = tuple(onlookers)
         self._batch: Batch | None = None
         self._ready = trio.Event()
         self.refused_at = -math.inf
@@ -67,8 +70,8 @@ class Committer:
                 batch = self._batch
                 results = await self._commit(batch)
                 self._batch = None
-                if self._observers:
-                    self._observers.committed(batch, results)
+                for look in self._onlookers:
+                    look(batch, results)
                 self._report(Committed(results))
 
     async def _commit(self, batch: Batch) -> Results:

@@ -319,6 +319,8 @@ class World:
         self.core = Core(self.settings, memory_path=memory_path, judged=judged)
         self.judges: list[effects.Judge] = []
         """The drafts that the application is asked about, in the order in which it was asked."""
+        self.unjudged: set[int] = set()
+        """Of these, the ones that nobody waits for any more; the application may just be looking at one."""
         self.store = ModelStore()
         self.now = 1000.0
         self.clients: dict[int, Client] = {}
@@ -367,6 +369,8 @@ class World:
             self.fulfilled[effect.ticket] = effect.result
         elif isinstance(effect, effects.Judge):
             self.judges.append(effect)
+        elif isinstance(effect, effects.Unjudge):
+            self.unjudged |= set(effect.serials)
         else:
             self._carry_out_for(effect)
 
