@@ -1,30 +1,49 @@
 """A bot inside of the server: it looks on at what is stored, and answers with the application's own voice."""
 
 from functools import partial
+from uuid import UUID, uuid5
 
 import trio
 
-from trio_chat import Chat, MessageStored, Missed, authenticators, open_chat, serve_tcp
+from trio_chat import (
+    Chat,
+    MessageStored,
+    Missed,
+    RequestRefused,
+    StoreError,
+    authenticators,
+    open_chat,
+    serve_tcp,
+)
 
 BOT = "echo"
+NAMESPACE = UUID("0b8f1c6e-6f0d-4c39-9d5b-6f3a2f1f7f55")
+"""Of the ids of the answers; any UUID of the bot's own."""
 
 
 async def answer(chat: Chat) -> None:
-    """Answer each message to the bot once: under an id made of the message's, so that a repetition changes nothing."""
+    """Answer each message to the bot once, and go on whatever becomes of one answer."""
     with chat.events() as events:
         async for event in events:
             match event:
-                case MessageStored(recipient=to, sender=sender, text=str(text), id=id, kind="message") if (
-                    to == BOT != sender
-                ):
-                    await chat.send(BOT, sender, f"you said: {text}", id=f"re-{id}"[:64], reply_to=id)
-                    await chat.mark_read(BOT, sender, event.peer_seq)
+                case MessageStored(recipient=to, sender=sender, text=str(), kind="message") if to == BOT != sender:
+                    try:
+                        await reply(chat, event)
+                    except (RequestRefused, StoreError) as error:  # e.g. the sender's mailbox is full
+                        print(f"no answer to {event.id!r} of {sender!r}: {error}", flush=True)
                 case Missed(count=count):
                     print(
                         f"too slow: {count} events are missing", flush=True
                     )  # chat.history(BOT, unread=True) has the messages
                 case _:
                     pass
+
+
+async def reply(chat: Chat, message: MessageStored) -> None:
+    """Answer under an id made of the sender and of the sender's own: so a repetition changes nothing."""
+    id = str(uuid5(NAMESPACE, f"{message.sender}\n{message.id}"))
+    await chat.send(BOT, message.sender, f"you said: {message.text}", id=id, reply_to=message.id)
+    await chat.mark_read(BOT, message.sender, message.peer_seq)
 
 
 async def main(path: str = "chat.db", port: int = 6662) -> None:

@@ -86,6 +86,25 @@ async def test_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await next_frame(alice, wire.Receipt)).read == 1
 
 
+async def test_no_client_ends_the_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids are each sender's own: the second who counts from 1 would end the bot, and so would a text too long to repeat."""
+    async with (
+        running("bot", tmp_path, monkeypatch) as url,
+        open_raw_client(f"{url}?user=alice") as alice,
+        open_raw_client(f"{url}?user=bob") as bob,
+    ):
+        users, ids = {"alice": alice, "bob": bob}, ("1", "x" * 63 + "1", "x" * 63 + "2")
+        await alice.send(wire.Send(id="long", to="echo", text="x" * 16_384))
+        for id in ids:
+            for name, client in users.items():
+                await client.send(wire.Send(id=id, to="echo", text=f"{id} of {name}"))
+        for name, client in users.items():
+            got: list[tuple[str | None, str | None]] = []
+            while len(got) < 3:
+                got += [(one.reply_to, one.text) for one in (await next_frame(client, wire.Messages)).messages]
+            assert got == [(id, f"you said: {id} of {name}") for id in ids]
+
+
 async def test_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first thing that an embedding developer copies would not work."""
     example = load("embedded")

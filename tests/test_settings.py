@@ -66,10 +66,28 @@ def test_unknown_settings() -> None:
         Settings.of(windows=3)
 
 
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"text_bytes": 2048, "frame_bytes": 2047}, "text_bytes is more than frame_bytes"),
+        ({"text_bytes": 2048, "window_bytes": 2047}, "window_bytes is less than text_bytes"),
+        ({"hook_timeout": 3, "ping_interval": 1, "ping_timeout": 2}, "hook_timeout is not less than ping_interval and"),
+        ({"revalidate_interval": 3, "revalidate_grace": 2}, "revalidate_grace is less than revalidate_interval"),
+    ],
+)
+def test_values_that_contradict_one_another(values: dict[str, float], reason: str) -> None:
+    """Else no frame can carry a text that is allowed, or who waits for a hook is closed as if they were dead."""
+    with pytest.raises(ConfigurationError, match=f"^settings: {reason}"):
+        Settings.of(**values)
+    last = list(values)[-1]
+    at_the_limit = values[last] + 1
+    assert getattr(Settings.of(**{**values, last: at_the_limit}), last) == at_the_limit
+
+
 def test_times_and_sizes_fit_together() -> None:
     """Else proxies cut idle connections before a ping, or a text that is allowed does not fit into a frame."""
     settings = Settings()
     assert settings.ping_interval + settings.ping_timeout < 60
-    assert settings.hook_timeout < settings.ping_timeout
+    assert settings.hook_timeout < settings.ping_interval + settings.ping_timeout
     assert settings.text_bytes < settings.frame_bytes
     assert settings.ack_delay < settings.drain_timeout

@@ -23,6 +23,7 @@ from trio_chat.errors import (
     IdConflict,
     NotAllowed,
     RequestRefused,
+    RowRefused,
     StoreBusy,
     StoreError,
     StoreFull,
@@ -279,8 +280,9 @@ async def test_queries_are_checked(autojump_clock: MockClock) -> None:
     [
         (StoreFull("full"), StoreFull, ErrorCode.STORE_FULL),
         (StoreUnavailable("I/O error"), StoreUnavailable, ErrorCode.STORE_UNAVAILABLE),
-        (StoreBusy("locked"), RequestRefused, ErrorCode.OVERLOADED),
-        (StoreError("that row"), RequestRefused, ErrorCode.INTERNAL),
+        (StoreBusy("locked"), StoreBusy, ErrorCode.OVERLOADED),
+        (StoreError("that row"), StoreError, ErrorCode.INTERNAL),
+        (RowRefused("that row"), BadFrame, ErrorCode.BAD_FRAME),
     ],
 )
 async def test_a_store_that_fails_is_told_by_type(
@@ -306,6 +308,40 @@ async def test_a_store_that_fails_is_told_by_type(
         store.failure = None
         assert (await chat.history("bob")).messages == ()
         await chat.send("alice", "bob", "hi", id="a1")
+
+
+@pytest.mark.parametrize("fault", [StoreFull("full"), StoreBusy("locked"), StoreUnavailable("I/O error"), RowRefused("no")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda chat, name: chat.send("alice", "bob", "hi", id=name),
+        lambda chat, name: chat.edit("alice", "bob", "t", "ho", id=name),
+        lambda chat, name: chat.delete("alice", "bob", "t", id=name),
+    ],
+)
+async def test_what_failed_can_be_tried_again_under_its_id(
+    call: Callable[[Chat, str | None], Awaitable[Sent]], fault: StoreError, autojump_clock: MockClock
+) -> None:
+    """Else who gave no id says it twice: the first may be stored, and its id is known to nobody (S2, S5)."""
+    store = HeldStore()
+    async with open_chat(store) as chat:
+        await chat.send("alice", "bob", "old", id="t")
+        store.fail_next(fault, fault)
+        with pytest.raises(ChatError) as refused:
+            await call(chat, None)
+        assert isinstance(refused.value, StoreError | RequestRefused)
+        id = refused.value.id
+        assert id is not None
+        store._faults.clear()
+        store.failure = None
+        sent = await call(chat, id)
+        assert sent.id == id
+        assert await call(chat, id) == sent
+        assert store.ids("bob") == ["t", id]
+        await chat.drain()
+        with pytest.raises(ChatClosed) as closed:
+            await call(chat, "mine")
+        assert closed.value.id == "mine"
 
 
 async def test_a_full_mailbox_is_told(autojump_clock: MockClock) -> None:
@@ -431,16 +467,20 @@ async def test_a_call_that_nobody_can_answer_any_more_is_told(autojump_clock: Mo
             raise ValueError("planted")
 
     outcomes: list[str] = []
+    ids: list[str | None] = []
+    store = Failing()
 
     async def says(chat: Chat) -> None:
         with trio.CancelScope(shield=True), pytest.raises(ChatClosed) as lost:
             await chat.send("alice", "bob", "hi")
         outcomes.append(str(lost.value))
+        ids.append(lost.value.id)
 
     with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
-        async with open_chat(Failing()) as chat, trio.open_nursery() as nursery:  # noqa: ASYNC112
+        async with open_chat(store) as chat, trio.open_nursery() as nursery:  # noqa: ASYNC112
             nursery.start_soon(says, chat)
     assert outcomes == ["the chat ended before this was answered: it may have been carried out"]
+    assert ids == store.ids("bob")  # it is, and who says it again under this id says it once
 
 
 async def test_a_read_that_fails_raises_what_the_store_says(autojump_clock: MockClock) -> None:

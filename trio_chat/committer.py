@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from .core.batch import Batch, ConnectionId, Page, PageRequest, Progress, Refused, Results, Stored
+from .core.batch import Batch, ConnectionId, Draft, Page, PageRequest, Progress, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
 from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
 from .store.base import Store

@@ -176,6 +176,8 @@ class StoreError(ChatError):
     """The store could not carry out an operation. `code` is what the client concerned is told."""
 
     code = ErrorCode.INTERNAL
+    id: str | None = None
+    """The id of the message that it is about, where the application sent one (`Chat.send`): to try again under."""
 
 
 class StoreFull(StoreError):
@@ -185,7 +187,7 @@ class StoreFull(StoreError):
 
 
 class StoreBusy(StoreError):
-    """Another process held the database for longer than the store waits."""
+    """Another process held the database for longer than the store waits; or more waits for the store than may wait."""
 
     code = ErrorCode.OVERLOADED
 
@@ -246,6 +248,8 @@ class RequestRefused(ChatError):
 
     default: str = ErrorCode.INTERNAL
     """The code of this class."""
+    id: str | None = None
+    """The id of the message that it is about, where the application sent one (`Chat.send`): to try again under."""
 
     @staticmethod
     def of(code: str, message: str = "", retry_after: float | None = None, fate: Fate | None = None) -> RequestRefused:
@@ -289,7 +293,10 @@ class BadQuery(RequestRefused):
 
 
 class ChatClosed(ChatError):
-    """The chat drains or has ended: it takes nothing more. What the message says was not taken was not carried out."""
+    """The chat drains or has ended: it takes nothing more. If what was asked for may be done all the same, it says so."""
+
+    id: str | None = None
+    """The id of the message that it is about, where the application sent one (`Chat.send`): to try again under."""
 
 
 class Rejected(ChatError):

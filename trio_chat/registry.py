@@ -13,9 +13,10 @@ from typing import Protocol, TypeAlias
 import trio
 
 from .committer import Committer, Loader
-from .core.batch import BlockChange, ConnectionId, Draft, ReadMark, Refused, Removal, Stored
+from .core.batch import ConnectionId, Refused, Stored
 from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell, Unjudge
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
+from .core.intake import Command
 from .core.machine import Core
 from .core.workload import Workload
 from .errors import ChatClosed, CloseCode
@@ -26,10 +27,8 @@ from .settings import Settings
 from .store.base import Store
 from .wire import ServerFrame
 
-__all__ = ["Command", "Outcome", "Registry", "SessionPort"]
+__all__ = ["Outcome", "Registry", "SessionPort"]
 
-Command: TypeAlias = Draft | ReadMark | BlockChange | Removal
-"""What the application may have committed."""
 Outcome: TypeAlias = Stored | Refused | tuple[str, ...] | None
 """What became of it: see `Fulfil`."""
 

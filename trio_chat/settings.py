@@ -70,7 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # How fast one user may send.
     send_rate: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="Sends a second per user, refilling the burst; None turns every bucket off."),
+        Meta(
+            description="Sends a second per user, refilling the burst; None turns every bucket off but that of bad frames."
+        ),
     ] = 20.0
     send_burst: Annotated[int, _count("Sends a user may make at once.")] = 100
     request_rate: Annotated[float, Meta(gt=0, description="Requests a second per user, refilling the burst.")] = 20.0
@@ -93,7 +95,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retry_spread: Annotated[float, _seconds("Clients are told to come back at a moment within this, to avoid a herd.")] = 5.0
     ack_delay: Annotated[float, _seconds("How long an ack may wait for a batch to ride in.")] = 0.25
     presence_delay: Annotated[float, _seconds("From the last connection's end to telling that the user is away.")] = 3.0
-    hook_timeout: Annotated[float, _seconds("A hook of the application; below the ping timeout.")] = 5.0
+    hook_timeout: Annotated[
+        float, _seconds("A hook of the application; less than the silence that closes a connection.")
+    ] = 5.0
     revalidate_interval: Annotated[float, _seconds("How often revalidate is asked about each connection.")] = 30.0
     revalidate_grace: Annotated[
         float, _seconds("A connection that revalidate could not be asked about for so long is closed with 1011.")
@@ -105,6 +109,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("text_bytes is more than frame_bytes: no frame could carry such a text")
         if self.window_bytes < self.text_bytes:
             raise ValueError("window_bytes is less than text_bytes: the longest text would not fit")
+        if self.hook_timeout >= self.ping_interval + self.ping_timeout:
+            raise ValueError(
+                "hook_timeout is not less than ping_interval and ping_timeout together: who waits for a hook would seem dead"
+            )
         if self.revalidate_grace < self.revalidate_interval:
             raise ValueError(
                 "revalidate_grace is less than revalidate_interval: everybody would be closed before their turn"

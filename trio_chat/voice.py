@@ -10,18 +10,20 @@ import trio
 from msgspec import Struct
 
 from .core.batch import BlockChange, Draft, ReadMark, Refused, Removal, Stored
+from .core.intake import Command
 from .errors import (
     BadFrame,
     ChatClosed,
     ErrorCode,
     RequestRefused,
+    StoreBusy,
     StoreError,
     StoreFull,
     StoreUnavailable,
     TooLarge,
 )
 from .model import ID_LENGTH, MAX_SEQ, USER_LENGTH, is_name
-from .registry import Command, Outcome, Registry
+from .registry import Outcome, Registry
 from .retrieval import (
     ConversationsPage,
     ConversationsQuery,
@@ -37,7 +39,10 @@ from .store.base import Store
 
 __all__ = ["Sent", "Voice"]
 
-_STORE_ERRORS: dict[ErrorCode, type[StoreError]] = {kind.code: kind for kind in (StoreFull, StoreUnavailable)}
+_STORE_ERRORS: dict[ErrorCode, type[StoreError]] = {
+    kind.code: kind for kind in (StoreFull, StoreBusy, StoreUnavailable, StoreError)
+}
+"""By their codes; a `RowRefused` is about what is to be stored, and raised as `BadFrame`."""
 
 
 class Sent(Struct, frozen=True):
@@ -54,9 +59,12 @@ class Voice:
     Nobody's rate limits apply. Everything that is written goes the way of the clients' own frames: it is committed with
     theirs, and those who are connected are told of it when it is durable.
 
-    Each method raises `BadFrame` for a name or a value that no client could send, `StoreError` if the store cannot do it
-    now, and `ChatClosed` once the chat drains. Nothing is done then. A method that is cancelled may or may not have done
-    what it was asked for; to be sure, ask again: each may be repeated, a message under the same `id`.
+    Each method raises `BadFrame` for a name or a value that no client could send: nothing is done then. It raises
+    `StoreError` if the store cannot do it now: `StoreBusy` and `StoreUnavailable` by their names, whether it was to write or
+    to read. Nothing is done after `StoreFull`; after the others nobody knows (`ErrorCode.fate`). It raises `ChatClosed` once
+    the chat drains: then nothing is done, unless the message says that the chat ended meanwhile and it may have been. Nor
+    does anybody know after a method was cancelled. To be sure, ask again: each may be repeated, a message under the same
+    `id`. That is the `id` of the exception, if none was given; who cancels has to give one.
     """
 
     def __init__(self, store: Store, registry: Registry, settings: Settings) -> None:
@@ -74,8 +82,8 @@ class Voice:
             sender: whom it is from.
             to: whom it is to.
             text: what it says: not empty, no NUL character, at most ``settings.text_bytes`` bytes of UTF-8.
-            id: the message's; a new UUID if there is none. The same message under the same id is sent once (S2): who gives
-                one may try again after a failure of any kind.
+            id: the message's; a new UUID if there is none. The same message under the same id is sent once (S2): so it may
+                be tried again after a failure of any kind, under the `id` that the exception has.
             reply_to: the id of the message of this conversation that it answers.
 
         Raises:
@@ -189,15 +197,15 @@ class Voice:
         _require_user(sender, to)
         name = str(uuid.uuid4()) if id is None else id
         _require_id(name)
-        self._require_open()
-        # The source is a placeholder: the core gives each request one of its own.
-        outcome = await self.registry.request(Draft(0, sender, to, name, text, kind, target))
-        match outcome:
-            case Stored(seq=seq, sent_at=sent_at):
-                return Sent(name, seq, sent_at)
-            case Refused(code=code):
-                _refuse(code)
-        raise AssertionError(f"a draft came to {outcome!r}")
+        try:
+            # The source is a placeholder: the core gives each request one of its own.
+            outcome = await self._done(Draft(0, sender, to, name, text, kind, target))
+        except (RequestRefused, StoreError, ChatClosed) as error:
+            error.id = name
+            raise
+        if not isinstance(outcome, Stored):
+            raise AssertionError(f"a draft came to {outcome!r}")  # noqa: TRY004
+        return Sent(name, outcome.seq, outcome.sent_at)
 
     def _require_text(self, text: object) -> None:
         if not isinstance(text, str):

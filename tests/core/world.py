@@ -331,7 +331,7 @@ class World:
         self.arriving = False
         self.answering = False
         self.parted: dict[tuple[int, str], tuple[int, float]] = {}
-        """Who is yet to be told that somebody is away whom a block has parted from them; the block's time, on both clocks."""
+        """Who is yet to be told that somebody is away whom a block has parted from them; when it did, by both clocks."""
         self.asks: dict[int, effects.Ask] = {}
         self.fulfilled: dict[int, Stored | Refused | tuple[str, ...] | None] = {}
         self.tickets = 0

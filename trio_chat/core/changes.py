@@ -30,7 +30,10 @@ class Changes:
         return ErrorCode.OVERLOADED if self._intake.full else None
 
     def blocked(self, change: BlockChange, blocked: tuple[str, ...], at: int, now: float) -> None:
-        """The user blocks `blocked` now, as of Unix milliseconds `at`. What was ephemeral between the two ends here, in both directions."""
+        """The user blocks `blocked` now, as of Unix milliseconds `at`.
+
+        What was ephemeral between the two ends here, in both directions.
+        """
         user = self._users.get(change.user)
         if user is not None:
             user.blocked = frozenset(blocked)

@@ -17,9 +17,10 @@ from .batch import Batch, BlockChange, ConnectionId, Draft, Mark, Opening, ReadM
 from .connection import Connection
 from .events import Ticket
 
-__all__ = ["Command", "Intake", "Outcome", "Pending", "weigh"]
+__all__ = ["Command", "Flight", "Intake", "Pending", "weigh"]
 
 Command: TypeAlias = Draft | ReadMark | BlockChange | Removal
+"""What clients and the application may have committed."""
 C_co = TypeVar("C_co", bound=Command, covariant=True)
 Item = TypeVar("Item")
 
@@ -47,8 +48,8 @@ class Pending(Struct, Generic[C_co], frozen=True):
         return self.connection.id if self.connection is not None else -1 - (self.ticket or 0)
 
 
-class Outcome(Struct, frozen=True):
-    """A batch that is done: who asked for what, in the order of its results."""
+class Flight(Struct, frozen=True):
+    """A batch in flight, and then done: who asked for what, in the order of its results."""
 
     marks: tuple[Mark, ...]
     openings: tuple[Connection, ...]
@@ -74,7 +75,7 @@ class Intake:
         self._openings: OrderedDict[ConnectionId, Connection] = OrderedDict()
         self._marks: dict[tuple[str, str], int] = {}
         self._riders_since: float | None = None
-        self._in_flight: Outcome | None = None
+        self._in_flight: Flight | None = None
         self._held = 0
 
     @property
@@ -180,7 +181,7 @@ class Intake:
             return None
         limit = self._settings.batch
         openings = [self._openings.popitem(last=False)[1] for _ in range(min(len(self._openings), limit))]
-        flight = self._in_flight = Outcome(
+        flight = self._in_flight = Flight(
             marks=tuple(self._take_marks(openings)),
             openings=tuple(openings),
             drafts=tuple(_take(self._drafts, limit)),
@@ -200,21 +201,21 @@ class Intake:
             removals=tuple(pending.command for pending in flight.removals),
         )
 
-    def done(self, results: Results) -> Outcome:
+    def done(self, results: Results) -> Flight:
         """The batch in flight came back."""
-        outcome = self._in_flight
-        if outcome is None:
+        flight = self._in_flight
+        if flight is None:
             raise RuntimeError("no batch is in flight")
         if (
-            len(results.openings) != len(outcome.openings)
-            or len(results.drafts) != len(outcome.drafts)
-            or len(results.blocks) != len(outcome.blocks)
-            or len(results.removals) != len(outcome.removals)
-            or len(results.reads) not in (0, len(outcome.reads))
+            len(results.openings) != len(flight.openings)
+            or len(results.drafts) != len(flight.drafts)
+            or len(results.blocks) != len(flight.blocks)
+            or len(results.removals) != len(flight.removals)
+            or len(results.reads) not in (0, len(flight.reads))
         ):
             raise RuntimeError("a batch came back with another number of results than it had rows")
         self._in_flight = None
-        return outcome
+        return flight
 
     def _take_marks(self, openings: Sequence[Connection]) -> list[Mark]:
         # A device that comes back begins where it left, so its mark goes before its opening however many others wait.

@@ -32,7 +32,7 @@ class _Leaving:
 
 
 class _Parting(Struct, frozen=True):
-    """A watcher whom a block has parted from a user it sees online: when it is told that the user has gone, and since when."""
+    """A watcher whom a block has parted from a user it sees online: when it is told that they have gone, and since when."""
 
     connection: Connection
     until: float
@@ -57,7 +57,7 @@ class Presence:
     def deadline(self) -> float | None:
         """When it is to be told next that somebody has gone."""
         leaving, parting = next(iter(self._leaving.values()), None), next(iter(self._parting.values()), None)
-        return min((next_one.until for next_one in (leaving, parting) if next_one is not None), default=None)
+        return min((first.until for first in (leaving, parting) if first is not None), default=None)
 
     def watch(self, connection: Connection, standings: Iterable[Standing], parted: Collection[str]) -> None:
         """The connection follows these users from now on and no others, and is told how each is.
