@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from trio_chat.core.batch import Batch, BlockChange, Draft, Mark, Opening, ReadMark
 from trio_chat.errors import BadQuery
 from trio_chat.model import Message
-from trio_chat.retrieval import ConversationsQuery, HistoryQuery, SearchQuery, check
-from trio_chat.store import conversation_list
+from trio_chat.retrieval import ConversationsQuery, HistoryPage, HistoryQuery, SearchQuery, check
+from trio_chat.store import conversation_list, scope
 from trio_chat.store import history as sqlite_history
 from trio_chat.store.base import Store
 from trio_chat.store.memory import MemoryStore
@@ -97,6 +98,14 @@ async def fill(stores: list[Store], batches: list[Batch]) -> None:
         assert first.drafts == second.drafts
 
 
+async def asked(answer: Awaitable[HistoryPage]) -> HistoryPage | None:
+    """The answer; None if that is too much to ask."""
+    try:
+        return await answer
+    except BadQuery:
+        return None
+
+
 def require_own(user: str, messages: list[Message]) -> None:
     assert all(user in (message.sender, message.recipient) for message in messages)
 
@@ -121,9 +130,9 @@ def test_both_stores_answer_alike(
             await fill([plain, store], batches)
             for user, values, size in histories:
                 query = answerable(values)
-                page = await store.history(user, query, size=size)
-                assert page == await plain.history(user, query, size=size)
-                require_own(user, list(page.messages))
+                page = await asked(store.history(user, query, size=size))
+                assert page == await asked(plain.history(user, query, size=size))
+                require_own(user, [] if page is None else list(page.messages))
             for user, search, size in searches:
                 hits = await store.search(user, search, size=size)
                 assert hits == await plain.search(user, search, size=size)
@@ -138,7 +147,8 @@ def test_both_stores_answer_alike(
                 assert await store.devices(user) == await plain.devices(user)
                 assert await store.blocked(user) == await plain.blocked(user)
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scope, "PROBES", 6)
         trio.run(ask_both, Path(folder) / "chat.db")
 
 

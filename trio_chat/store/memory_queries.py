@@ -19,8 +19,10 @@ from ..retrieval import (
     SearchQuery,
     Standing,
 )
+from .around import around
 from .memory_contents import Contents, Entry, User
 from .pages import OVERHEAD
+from .scope import require_few
 from .snippets import shorten
 from .words import words
 
@@ -32,16 +34,17 @@ NOBODY = User()
 
 def history(contents: Contents, name: str, query: HistoryQuery, size: int) -> HistoryPage:
     """Chosen messages, as they are now."""
+    require_few(query, sum(name in pair for pair in contents.talked))
     user = contents.users.get(name, NOBODY)
     chosen = [entry for entry in user.entries if entry.kind == "message" and _is_chosen(user, name, entry, query)]
     found = [_as_it_is(entry, name) for entry in chosen]
     if query.around is None:
         return _history_page(found if query.ascending else found[::-1], query.limit, size)
-    older = [message for message in reversed(found) if message.seq < query.around]
+    before = [message for message in reversed(found) if message.seq < query.around]
+    older = _history_page(before, query.limit, size // 2).messages
     middle = [message for message in found if message.seq == query.around]
     newer = _history_page([message for message in found if message.seq > query.around], query.limit, size // 2)
-    shown = (*reversed(_history_page(older, query.limit, size // 2).messages), *middle, *newer.messages)
-    return HistoryPage(messages=shown, more=newer.more, next=newer.next)
+    return around(query.around, older, middle, newer, size // 2)
 
 
 def _history_page(found: Sequence[Message], limit: int, size: int) -> HistoryPage:
