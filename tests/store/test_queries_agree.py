@@ -46,7 +46,7 @@ BATCHES = st.builds(
     openings=st.lists(st.builds(Opening, st.just(1), USERS, st.just("phone")), max_size=1).map(tuple),
     drafts=st.lists(drafts(), max_size=8).map(tuple),
     reads=st.lists(st.builds(ReadMark, USERS, USERS, SEQS), max_size=2).map(tuple),
-    blocks=st.lists(st.builds(BlockChange, USERS, USERS, st.booleans()), max_size=1).map(tuple),
+    blocks=st.lists(st.builds(BlockChange, USERS, USERS, st.booleans()), max_size=3).map(tuple),
 )
 
 

@@ -148,17 +148,18 @@ def conversations(contents: Contents, name: str, query: ConversationsQuery, size
 
 
 def _conversation(contents: Contents, name: str, peer: str) -> Conversation:
-    user, other = contents.users[name], contents.users[peer]
+    user = contents.users[name]
     entries = [entry for entry in user.entries if entry.peer_of(name) == peer]
     messages = [entry for entry in entries if entry.kind == "message"]
-    own_read, peers_read = user.read.get(peer, 0), other.read.get(name, 0)
+    own_read = user.read.get(peer, 0)
+    peers_delivered, peers_read = contents.marks(peer, name)
     own = [entry for entry in entries if entry.sender == name != peer]
     theirs = [entry for entry in entries if entry.sender == peer != name]
     return Conversation(
         peer=peer,
         last=_as_it_is(messages[-1], name) if messages else None,
         unread=min(sum(_is_unread(user, name, entry) for entry in entries), UNREAD_LIMIT),
-        delivered=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= max(other.delivered, peers_read)),
+        delivered=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= max(peers_delivered, peers_read)),
         read=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= peers_read),
         own_delivered=_newest(entry.peer_seq for entry in theirs if entry.peer_seq <= max(user.delivered, own_read)),
         own_read=_newest(entry.peer_seq for entry in theirs if entry.peer_seq <= own_read),
