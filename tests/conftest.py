@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from hypothesis import HealthCheck, Phase, settings
 
 PROOFS = Path(__file__).parent / "proofs"
 BROWSER = Path(__file__).parent / "browser"
+
+# Only `nox -s browser` installs Playwright, and only there are these selected; elsewhere they could not even be imported.
+collect_ignore = [] if find_spec("playwright") else ["browser"]
 
 # "dev" looks a little further every time. "ci" tries the same examples every time, so that a red build is about the change.
 # "proofs" is for `nox -s proofs`: it looks as far as minutes allow. No deadlines: on a virtual clock or a busy machine they

@@ -18,6 +18,7 @@ from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
 from trio_chat import authenticators, wire
 from trio_chat.chat import open_chat
+from trio_chat.committer import unix_ms
 from trio_chat.errors import CloseCode, ErrorCode, StoreUnavailable
 from trio_chat.model import Message
 from trio_chat.retrieval import HistoryPage, HistoryQuery, Standing
@@ -180,7 +181,7 @@ async def test_every_question_is_answered_by_its_name(autojump_clock: MockClock)
         await met(alice, bob)
         await alice.send(
             wire.History(ref="1", peer="bob"),
-            wire.Search(ref="2", query="hel"),
+            wire.Search(ref="2", query="hello"),
             wire.Conversations(ref="3"),
             wire.Devices(ref="4"),
             wire.Block(ref="5", user="eve"),
@@ -596,8 +597,14 @@ async def test_a_list_of_watched_users_replaces_the_earlier_one(autojump_clock: 
 async def test_a_block_ends_the_watching(autojump_clock: MockClock) -> None:
     """Else who is blocked goes on seeing when the other is there, for as long as the connection lasts (B1)."""
     async with watching() as (server, alice, bob):
+        before = unix_ms()
         await ask(bob, wire.Block(ref="r", user="alice"), wire.Blocked)
-        assert presences(await heard(alice, 5)) == [wire.Presence(user="bob", online=False, last_seen=None)]
+        after = unix_ms()
+        assert presences(await heard(alice, 2.5)) == []  # as if bob had left at that moment: who is blocked cannot tell
+        (gone,) = presences(await heard(alice, 5))
+        assert not gone.online
+        assert gone.last_seen is not None
+        assert before <= gone.last_seen <= after
         await bob.aclose()
         await later(10)
         await enter(server, "bob")

@@ -186,7 +186,7 @@ class World:
     def _main(self) -> None:
         try:
             trio.run(self._serve, clock=self.clock)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103  (it is raised by who waits)
             self._ready.put(error)
         else:
             self._ready.put(None)
@@ -336,6 +336,8 @@ class Chatting(RuleBasedStateMachine):
                 assert seq <= self.model.read.get((user, peer), len(log))
             for name, online in one.here.watched.items():
                 assert one.presence[name] == online, (user, name)
+            for name, until in one.here.parting.items():
+                assert one.presence[name] == (self.model.now < until), (user, name)
         self.look()
 
     def look(self) -> None:

@@ -298,13 +298,28 @@ class Rejected(ChatError):
     Args:
         code: what its sender is told. After a code that may be tried again, such as ``rate_limited``, the later messages of
             the same connection are refused likewise for a second or more (S4).
-        message: one sentence for who sent it; what the code means, if there is none.
+        message: one sentence for who sent it, of at most 500 characters; what the code means, if there is none.
+
+    Raises:
+        ValueError: there is no such code, or the message is none that can be sent.
     """
 
     def __init__(self, code: ErrorCode | str = ErrorCode.NOT_ALLOWED, message: str | None = None) -> None:
         self.code = ErrorCode(code)
+        if message is not None and not _can_be_told(message):
+            raise ValueError("a message for who sent it is a text of at most 500 characters")
         super().__init__(message or self.code.meaning)
         self.message = message
+
+
+def _can_be_told(message: object) -> bool:
+    if not isinstance(message, str) or len(message) > 500:
+        return False
+    try:
+        message.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
 
 
 class Refused(ChatError):

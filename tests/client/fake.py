@@ -1,4 +1,7 @@
-"""A server in the client's own event loop, that does as it should, or whatever else a test wants of it."""
+"""A server in the client's own event loop, that does as it should, or whatever else a test wants of it.
+
+It sleeps; that is for tests on a virtual clock.
+"""
 
 from __future__ import annotations
 
@@ -272,7 +275,7 @@ class FakeServer:
             await spend()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read)
-                while True:
+                while True:  # noqa: ASYNC913
                     self._changed = anyio.Event()
                     while received:
                         await spend()

@@ -431,7 +431,7 @@ async def test_leaving_a_server_that_does_not_read() -> None:
             async with server.client() as chat:
                 await chat.wait_connected()
                 for number in range(100):
-                    tasks.start_soon(swallow, chat, number)
+                    tasks.start_soon(swallow, chat, number)  # noqa: ASYNC111  (it outlives the client on purpose)
                 await anyio.sleep(5)
                 began = anyio.current_time()
             assert anyio.current_time() - began <= 2
@@ -492,8 +492,8 @@ async def test_leaving_says_goodbye() -> None:
             async for message in chat.messages():
                 await message.ack()
                 break
-        with anyio.fail_after(5):
-            while len(ends) < 2:
+        with anyio.fail_after(5):  # noqa: ASYNC912
+            while len(ends) < 2:  # noqa: ASYNC110
                 await anyio.lowlevel.checkpoint()
         assert ends == [wire.Ack(seq=1), 1000]
 
@@ -509,7 +509,7 @@ async def test_everything_raises_when_the_block_is_left() -> None:
 
         server.script = script
         async with anyio.create_task_group() as tasks, server.client() as chat:
-            tasks.start_soon(everything_raises, chat, ConnectionClosed)
+            tasks.start_soon(everything_raises, chat, ConnectionClosed)  # noqa: ASYNC111  (likewise)
             await anyio.sleep(1)
         async with server.client() as chat:
             await chat.aclose()

@@ -245,8 +245,8 @@ async def test_an_edit_and_a_deletion_outlive_the_process(tmp_path: Path) -> Non
 
         server.script = script
         async with server.client(state=tmp_path / "state.db") as chat:
-            with anyio.fail_after(20):
-                while chat.statistics().pending:
+            with anyio.fail_after(20):  # noqa: ASYNC912
+                while chat.statistics().pending:  # noqa: ASYNC110
                     await anyio.lowlevel.checkpoint()
         commands = [frame for frame in got if not isinstance(frame, wire.Ack)]
         assert commands == [

@@ -56,7 +56,7 @@ class Memory:
         for record in records:
             match record:
                 case Owner():
-                    self.owner = self.owner or record
+                    self.owner = record
                 case Position(log, position):
                     self.done = {seq for seq in self.done if seq > position} if log == self.log else set()
                     self.log, self.position = log, position

@@ -114,7 +114,7 @@ async def test_what_was_handed_over_outlives_its_process(
             with trio.fail_after(20):
                 assert await program.says() == {"done": True}
         came: list[str] = []
-        with trio.move_on_after(2):
+        with trio.move_on_after(2):  # noqa: ASYNC912
             while len(came) < rounds + 1:
                 for frame in await bob.read():
                     came += [entry["id"] for entry in frame.get("messages", [])]
@@ -167,7 +167,7 @@ async def _fill(server: Server, count: int) -> None:
                 for frame in await alice.read():
                     answered += len(frame["messages"]) if frame["type"] == "stored" else 0
 
-        with trio.fail_after(60 + count / 500):
+        with trio.fail_after(60 + count / 500):  # noqa: ASYNC912
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
                 for first in range(0, count, 100):

@@ -253,7 +253,7 @@ def _entry(user: str, command: Command, item: wire.StoredItem) -> Message:
         id=item.id,
         sender=user,
         recipient=command.to,
-        text=None if isinstance(command, wire.Delete) else command.text,
+        text=None if isinstance(command, wire.Delete) else command.text if item.text is None else item.text,
         sent_at=item.sent_at,
         kind="message" if isinstance(command, wire.Send) else str(command.__struct_config__.tag),
         reply_to=command.reply_to if isinstance(command, wire.Send) else None,
