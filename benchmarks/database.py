@@ -225,7 +225,7 @@ def generate(path: Path, *, messages: int = MESSAGES, users: int = USERS, seed: 
         connection.executemany(
             "UPDATE messages SET text = NULL WHERE id = ?1 OR target = ?1 AND kind = 1", [(id,) for id in made.deleted]
         )
-        connection.execute("INSERT INTO blocks VALUES (?, ?)", (ALICE, EVE))
+        connection.execute("INSERT INTO blocks (blocker, blocked) VALUES (?, ?)", (ALICE, EVE))
         connection.executemany("INSERT INTO devices VALUES (?, ?, ?, ?, ?)", devices(made))
         connection.execute("INSERT INTO search (search) VALUES ('rebuild')")
         connection.execute("COMMIT")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_chat import wire
+from trio_chat.core.batch import Batch, Draft
 from trio_chat.core.effects import Ask
 from trio_chat.core.events import Answered, Event, Stood
-from trio_chat.errors import ErrorCode, StoreBusy, StoreUnavailable
+from trio_chat.errors import BadQuery, ErrorCode, StoreBusy, StoreUnavailable
 from trio_chat.model import Message
 from trio_chat.questions import Judge, Questions
 from trio_chat.retrieval import (
@@ -29,7 +31,9 @@ from trio_chat.retrieval import (
     Standing,
 )
 from trio_chat.settings import Settings
+from trio_chat.store.base import Store
 from trio_chat.store.memory import MemoryStore
+from trio_chat.store.sqlite import SqliteStore
 
 DEVICE = Device(name="phone", cursor=1, seen=2, created=3)
 LIMIT = Settings().server_frame_bytes
@@ -276,14 +280,78 @@ async def test_who_has_left_need_not_be_answered(autojump_clock: MockClock) -> N
         assert store.asked[2:] == ["mallory"]
 
 
-async def test_a_bug_in_the_store_stops_the_questions(autojump_clock: MockClock) -> None:
-    """Else a bug is hidden behind clients that wait."""
+@pytest.mark.parametrize(
+    "question", [wire.History(ref="r"), wire.Watch(ref="r", users=("x",))], ids=lambda question: type(question).__name__
+)
+async def test_a_bug_in_the_store_costs_one_question(
+    question: wire.History | wire.Watch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else whoever finds a question that the store stumbles over ends the chat of everybody, or waits without an answer."""
     store = Library()
-    store.faults["alice"] = TypeError("planted")
-    questions = Questions(store, list[Event]().append, Settings())
-    questions.submit(Ask(1, "alice", wire.Devices(ref="r")))
-    with pytest.RaisesGroup(TypeError):
-        await questions.run()
+    store.faults["eve"] = KeyError("planted")
+    async with questions_to(store) as (questions, reported):
+        for n in range(20):
+            questions.submit(Ask(n, "eve", question))
+        questions.submit(Ask(99, "alice", wire.Devices(ref="s")))
+        await wait_all_tasks_blocked()
+        answers = [event for event in reported if isinstance(event, Answered)]
+        assert Answered(99, wire.DevicesAnswer(ref="s", devices=(DEVICE,))) in answers
+        assert [event for event in answers if event.connection != 99] == [Answered(n, ErrorCode.INTERNAL) for n in range(20)]
+    assert "planted" in caplog.text
+    assert all(record.exc_info for record in caplog.records)
+
+
+async def test_a_question_may_be_refused(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Else a client ends the server with a question that would take too long; or is not told what to ask instead."""
+    store = Library()
+    store.faults["eve"] = BadQuery("ask for fewer")
+    async with questions_to(store) as (questions, reported):
+        questions.submit(Ask(1, "eve", wire.History(ref="r", ids=("x",))))
+        await wait_all_tasks_blocked()
+        assert reported == [Answered(1, ErrorCode.BAD_QUERY, "ask for fewer")]
+    assert not caplog.records, "what a client does wrong is not the operator's business"
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_three_large_messages_are_shown_one_at_a_time(kind: str, tmp_path: Path) -> None:
+    """Else three texts that JSON makes six times as long keep a reader busy for ever, eight users all of them (C6)."""
+    answered = trio.Event()
+    reported: list[Event] = []
+
+    def report(event: Event) -> None:
+        reported.append(event)
+        answered.set()
+
+    store: Store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "chat.db")
+    async with store, trio.open_nursery() as nursery:
+        await store.append(Batch(drafts=tuple(Draft(1, "eve", "bob", f"{n}", "\x01" * 16_000) for n in range(3))), 1000)
+        questions = Questions(store, report, Settings())
+        nursery.start_soon(questions.run)
+        questions.submit(Ask(1, "eve", wire.History(ref="r", around=2, limit=1)))
+        with trio.fail_after(30):
+            await answered.wait()
+        nursery.cancel_scope.cancel()
+    (event,) = reported
+    assert isinstance(event, Answered)
+    assert isinstance(event.answer, wire.HistoryAnswer)
+    assert [entry.seq for entry in event.answer.messages] == [2]
+    assert (event.answer.more, event.answer.next) == (True, 2)
+
+
+async def test_a_store_that_gives_too_much_is_asked_so_often_only(autojump_clock: MockClock) -> None:
+    """Else a page that does not get smaller is asked for again for ever, and keeps all other questions waiting."""
+
+    class Generous(Library):
+        def _fitting(self, size: int) -> tuple[Message, ...]:
+            return self.entries
+
+    store = Generous(["\x01" * 10_000] * 3)
+    async with questions_to(store) as (questions, reported):
+        questions.submit(Ask(1, "alice", wire.History(ref="r", around=2, limit=1)))
+        with trio.fail_after(1):
+            await wait_all_tasks_blocked()
+        assert [type(event) for event in reported] == [Answered]
+    assert store.sizes == sorted({*store.sizes}, reverse=True)
 
 
 async def test_what_the_application_decides_takes_its_own_time(autojump_clock: MockClock) -> None:

@@ -14,7 +14,7 @@ from . import wire
 from .core.batch import ConnectionId
 from .core.effects import Ask, Question
 from .core.events import Answered, Event, Stood
-from .errors import StoreError
+from .errors import ErrorCode, RequestRefused, StoreError
 from .retrieval import Standing
 from .settings import Settings
 from .store.base import Store
@@ -72,7 +72,8 @@ class Questions:
     async def run(self) -> None:
         """Answer what is submitted, until cancelled.
 
-        Raises whatever the store raises beside its own errors, in a group.
+        Whatever the store raises costs that one question its answer: reading changes nothing, so nothing can be wrong
+        afterwards that was not before. Raises what the judge and `report` raise, in a group.
         """
         async with trio.open_nursery() as nursery:
             while True:  # noqa: ASYNC913  (every turn waits)
@@ -102,26 +103,36 @@ class Questions:
         self._changed.set()
 
     async def _serve_one(self, user: str, ask: Ask) -> None:
-        standings: tuple[Standing, ...] | None = None
+        event: Answered | Stood = Answered(ask.connection, ErrorCode.INTERNAL)
+        try:
+            event = await self._put(user, ask)
+        except* Exception as unforeseen:
+            # The edge of one connection: what only this question brings about must not end everybody's chat.
+            _log.error("a %s could not be answered", type(ask.question).__name__.lower(), exc_info=unforeseen)
+        self._finished()
+        if isinstance(event, Stood) and self._judge is not None:
+            event = Stood(event.connection, await self._judge(user, event.standings))
+        self._report(event)
+
+    async def _put(self, user: str, ask: Ask) -> Answered | Stood:
+        """Put the question to the store."""
         try:
             if isinstance(ask.question, wire.Watch):
-                standings = await self._store.standings(user, ask.question.users)
-            else:
-                self._report(Answered(ask.connection, await self._answer(user, ask.question)))
+                return Stood(ask.connection, await self._store.standings(user, ask.question.users))
+            return Answered(ask.connection, await self._answer(user, ask.question))
+        except RequestRefused as refused:
+            return Answered(ask.connection, ErrorCode(refused.code), str(refused))
         except StoreError as error:
             _log.error("a question could not be answered: %s", error)
-            self._report(Answered(ask.connection, error.code))
-        self._finished()
-        if standings is not None:
-            judged = standings if self._judge is None else await self._judge(user, standings)
-            self._report(Stood(ask.connection, judged))
+            return Answered(ask.connection, error.code)
 
     async def _answer(self, user: str, question: Question) -> ServerFrame:
         """The frame that answers the question, within the limit for a frame unless it holds a single item (C6)."""
         size = self._limit
         while True:
             frame, items = await self._read(user, question, size)
-            if len(items) < 2 or isinstance(question, wire.Devices | wire.Blocks) or len(wire.encode(frame)) <= self._limit:
+            whole = len(items) < 2 or size == 0 or isinstance(question, wire.Devices | wire.Blocks)
+            if whole or len(wire.encode(frame)) <= self._limit:
                 return frame
             size //= 2  # names and texts that JSON escapes take up to six times what the store reckons with
 

@@ -129,7 +129,8 @@ class Conversation(Struct, frozen=True, kw_only=True):
 
     `last` is its newest message as it is now, None if none is held. `unread` counts to 1,000, which means "or more" (R4).
     `delivered` and `read` are how far the peer is with the user's messages (R2), `own_delivered` and `own_read` how far the
-    user is with the peer's; 0 is not at all.
+    user is with the peer's; 0 is not at all. While one of the two blocks the other, `delivered` and `read` stay where they
+    were at the block (B1).
     """
 
     peer: str

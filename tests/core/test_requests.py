@@ -94,6 +94,17 @@ def test_what_cannot_be_answered_is_refused_with_its_ref(code: ErrorCode) -> Non
     assert [frame.ref for frame in alice.all(wire.DevicesAnswer)] == [refs[1]]
 
 
+def test_a_refusal_says_what_the_store_says() -> None:
+    """If this fails, a client is told that its question is a bad one, and not what would be a better one."""
+    world = World()
+    alice = world.join("alice")
+    ref = alice.ask(wire.Blocks)
+    world.answer_with(alice.id, events.Answered(alice.id, ErrorCode.BAD_QUERY, "Ask for fewer."))
+    (error,) = alice.all(wire.Error)
+    assert (error.code, error.ref, error.message) == (ErrorCode.BAD_QUERY, ref, "Ask for fewer.")
+    assert alice.asking == []
+
+
 def test_what_is_unanswered_slows_its_connection_only() -> None:
     """If this fails, a client keeps much in the server's memory by asking large questions (C8)."""
     world = World(Settings(send_rate=None, uncommitted_bytes=2000))

@@ -71,7 +71,9 @@ class Sqlite:
                 assert connection.execute(statement, values).rowcount > 0
 
     def block(self, blocker: str, blocked: str) -> None:
-        insert = "INSERT INTO blocks SELECT a.id, b.id FROM users a, users b WHERE a.name = ? AND b.name = ?"
+        insert = (
+            "INSERT INTO blocks (blocker, blocked) SELECT a.id, b.id FROM users a, users b WHERE a.name = ? AND b.name = ?"
+        )
         self.execute((insert, (blocker, blocked)))
 
     def retain(self, user: str, floor: int) -> None:

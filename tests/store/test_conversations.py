@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from trio_chat.core.batch import Batch
+from trio_chat.core.batch import Batch, BlockChange, Opened, Opening, ReadMark
 from trio_chat.retrieval import UNREAD_LIMIT, Conversation, ConversationsQuery
 from trio_chat.store import conversation_list
 from trio_chat.store.base import Store
 from trio_chat.store.pages import OVERHEAD
 
-from .asked import SIZE, Writer
+from .asked import SIZE, Writer, history
 from .conftest import Backend, draft
 
 
@@ -146,7 +146,7 @@ async def test_what_is_kept_away_is_never_delivered(backend: Backend) -> None:
         await writer.block("alice", "eve")
         await writer.send("eve", "alice", "2")
         await writer.acknowledge("alice", 2)
-        assert await marks(store, "eve", "alice") == (1, 0, 0, 0)
+        assert await marks(store, "eve", "alice") == (0, 0, 0, 0)
         assert [(one.peer, one.unread) for one in await listed(store, "alice")] == [("bob", 1), ("eve", 1)]
         (one,) = await listed(store, "eve")
         assert one.last is not None
@@ -155,6 +155,108 @@ async def test_what_is_kept_away_is_never_delivered(backend: Backend) -> None:
         await writer.block("mallory", "eve")
         await writer.send("eve", "mallory", "4")
         assert [(one.peer, one.last and one.last.id) for one in await listed(store, "mallory")] == [("eve", "3")]
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_block_hides_who_is_there(backend: Backend, monkeypatch: pytest.MonkeyPatch, many: bool) -> None:
+    """The blocked would see by the ticks that the other is no longer away: receipts stop in both directions (R2, B1)."""
+    if many:
+        monkeypatch.setattr(conversation_list, "CONVERSATIONS", 0)
+
+    async def seen(user: str, peer: str) -> tuple[str, ...]:
+        """Which of the user's messages, by id, the peer has and has read."""
+        ids = {message.seq: message.id for message in await history(store, user, peer=peer)}
+        return tuple(ids.get(mark, "none") for mark in (await marks(store, user, peer))[:2])
+
+    async with backend.open() as store:
+        writer = Writer(store)
+        for n in range(1, 5):
+            for one, other in (("eve", "bob"), ("carol", "bob"), ("eve", "dave")):
+                await writer.send(one, other, f"{other}{n}")
+                await writer.send(other, one, f"{one}{n}")
+        # Bob has eve's 1, 5, 9, 13 and carol's 3, 7, 11, 15; dave has eve's 1, 3, 5, 7; eve has bob's 2, 6, 10, 14.
+        await writer.acknowledge("bob", 5)
+        await writer.read("bob", "eve", 1)
+        await writer.read("bob", "carol", 3)
+        await writer.acknowledge("dave", 3)
+        await writer.read("dave", "eve", 1)
+        await writer.acknowledge("eve", 6)
+        await writer.read("eve", "bob", 2)
+        await writer.acknowledge("carol", 4)
+        assert (await seen("eve", "bob"), await seen("eve", "dave")) == (("bob2", "bob1"), ("dave2", "dave1"))
+        assert (await seen("bob", "eve"), await seen("bob", "carol")) == (("eve2", "eve1"), ("carol2", "none"))
+        await writer.block("bob", "eve")
+    async with backend.open() as store:  # after a restart, too
+        writer.store = store
+        await writer.send("eve", "bob", "bob5")
+        await writer.send("eve", "dave", "dave5")
+        await writer.acknowledge("bob", 16)
+        await writer.acknowledge("eve", 16)
+        await writer.acknowledge("carol", 8)
+        for one, other in (("bob", "eve"), ("bob", "carol"), ("eve", "bob"), ("carol", "bob")):
+            await writer.read(one, other, 16)
+        # Bob is to eve what dave is, who is away. Not so to carol.
+        assert (await seen("eve", "bob"), await seen("eve", "dave")) == (("bob2", "bob1"), ("dave2", "dave1"))
+        assert (await seen("bob", "eve"), await seen("bob", "carol")) == (("eve2", "eve1"), ("carol4", "carol4"))
+        assert await seen("carol", "bob") == ("bob4", "bob4")
+        # How far each is with the other's messages, each of them knows.
+        assert (await marks(store, "eve", "bob"))[2:] == (14, 14)
+        assert (await marks(store, "bob", "eve"))[2:] == (13, 13)
+        # A second block, the other way, is no news, nor is the end of the first while that one lasts.
+        await writer.block("eve", "bob")
+        await writer.append(Batch(blocks=(BlockChange("bob", "eve", blocked=False),)))
+        await writer.block("bob", "eve")
+        await writer.append(
+            Batch(blocks=(BlockChange("eve", "bob", blocked=False), BlockChange("eve", "bob", blocked=True)))
+        )
+        assert await seen("eve", "bob") == ("bob2", "bob1")
+        assert await seen("bob", "eve") == ("eve2", "eve1")
+        await writer.block("bob", "eve", blocked=False)
+        await writer.block("eve", "bob", blocked=False)
+        # The end of the block tells everything again, and a new one stops what is new from then on.
+        assert (await seen("eve", "bob"), await seen("bob", "eve")) == (("bob4", "bob4"), ("eve4", "eve4"))
+        await writer.block("eve", "bob")
+        await writer.send("bob", "eve", "eve5")
+        await writer.acknowledge("eve", 99)
+        assert (await seen("eve", "bob"), await seen("bob", "eve")) == (("bob4", "bob4"), ("eve4", "eve4"))
+
+
+async def test_one_transaction_may_turn_a_block_around(backend: Backend) -> None:
+    """Somebody who blocks as the other stops blocking would see how far the other has come meanwhile (B1)."""
+    async with backend.open() as store:
+        writer = Writer(store)
+        await writer.send("eve", "bob", "1")
+        await writer.block("bob", "eve")
+        await writer.read("bob", "eve", 1)
+        await writer.append(
+            Batch(blocks=(BlockChange("bob", "eve", blocked=False), BlockChange("eve", "bob", blocked=True)))
+        )
+        assert await marks(store, "eve", "bob") == (0, 0, 0, 0)
+        await writer.block("eve", "bob", blocked=False)
+        assert await marks(store, "eve", "bob") == (1, 1, 0, 0)
+
+
+async def test_what_a_transaction_read_counts_before_its_block(backend: Backend) -> None:
+    """A mark would be lost that was committed together with the block: blocks come after marks."""
+    async with backend.open() as store:
+        writer = Writer(store)
+        for n in (1, 2, 3):
+            await writer.send("eve", "bob", str(n))
+        await writer.append(
+            Batch(
+                openings=(Opening(1, "bob", "phone", (await opened(store, "bob")).log, 2),),
+                reads=(ReadMark("bob", "eve", 1),),
+                blocks=(BlockChange("bob", "eve", blocked=True),),
+            )
+        )
+        await writer.acknowledge("bob", 3)
+        assert await marks(store, "eve", "bob") == (2, 1, 0, 0)
+
+
+async def opened(store: Store, user: str) -> Opened:
+    (opened,) = (await store.append(Batch(openings=(Opening(1, user, "script", send_only=True),)), 2000)).openings
+    assert isinstance(opened, Opened)
+    return opened
 
 
 async def test_unread_is_counted_up_to_a_limit(backend: Backend) -> None:

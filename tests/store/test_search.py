@@ -197,6 +197,51 @@ async def test_what_is_no_longer_held_is_not_found(backend: Backend) -> None:
         assert await found(store, "bob", "word", before=3) == []
 
 
+async def test_an_edit_of_what_is_no_longer_held_is_passed_over(backend: Backend) -> None:
+    """The edit is in the log still, its message is not: a search would fail, or say for ever that there is more (L4)."""
+    async with backend.open() as store:
+        writer = Writer(store)
+        for n in range(1, 7):
+            await writer.send("alice", "bob", str(n), f"word {n}")  # 1 to 6
+        await writer.edit("alice", "bob", "e4", "4", "word four")  # 7
+        for n in (1, 2, 3, 5):
+            await writer.edit("alice", "bob", f"e{n}", str(n), f"word again {n}")  # 8 to 11
+        await writer.send("alice", "bob", "7", "word 7")  # 12
+        backend.retain("bob", 3)
+        assert await found(store, "alice", "word", limit=200) == ["7", "5", "3", "2", "1", "4", "6"]
+        for limit in (1, 2, 3, 4, 5, 20):
+            query = SearchQuery(query="word", limit=limit)
+            for size in (0, SIZE):
+                hits = await all_hits(store, "bob", query, size)
+                assert [hit.message.id for hit in hits] == ["7", "5", "4", "6"]
+                assert [hit.snippet[:2] for hit in hits] == [("", "word")] * 4
+            page = await store.search("bob", SearchQuery(query="again", limit=limit), size=SIZE)
+            assert ([hit.message.id for hit in page.hits], page.more, page.next) == (["5"], False, None)
+        backend.retain("bob", 6)
+        page = await store.search("bob", SearchQuery(query="again"), size=SIZE)
+        assert (page.hits, page.more, page.next) == ((), False, None)
+
+
+async def test_a_hit_that_the_index_gets_wrong_is_missed(path: Path) -> None:
+    """A page would end for good where the index holds a text that is no longer current, or show that text."""
+    async with SqliteStore(path) as store:
+        writer = Writer(store)
+        for n in range(1, 6):
+            await writer.send("alice", "bob", str(n), "word")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE messages SET text = NULL WHERE id IN (3, 4)")
+    async with SqliteStore(path) as store:
+        page = await store.search("bob", SearchQuery(query="word", limit=2), size=SIZE)
+        assert ([hit.message.id for hit in page.hits], page.more, page.next) == (["5"], True, 4)
+        page = await store.search("bob", SearchQuery(query="word", limit=1, before=4), size=SIZE)
+        assert ([hit.message.id for hit in page.hits], page.more, page.next) == ([], True, 3)
+        assert [hit.message.id for hit in await all_hits(store, "bob", SearchQuery(query="word", limit=2))] == [
+            "5",
+            "2",
+            "1",
+        ]
+
+
 async def test_a_snippet_shows_the_matches(backend: Backend) -> None:
     """Nobody would see why something was found; or a text could put marks of its own into the page (HTML, controls)."""
     async with backend.open() as store:

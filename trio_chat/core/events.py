@@ -54,10 +54,14 @@ class LoadFailed(Struct, frozen=True):
 
 
 class Answered(Struct, frozen=True):
-    """What an `Ask` asked for: the frame that answers it, or why it cannot be answered."""
+    """What an `Ask` asked for: the frame that answers it, or why it cannot be answered.
+
+    `message` goes with a code: one sentence for who asked, None for what the code means.
+    """
 
     connection: ConnectionId
     answer: ServerFrame | ErrorCode
+    message: str | None = None
 
 
 class Stood(Struct, frozen=True):

@@ -78,7 +78,7 @@ class Requests:
             present = {other.device for other in connection.user.present}
             devices = (replace(device, connected=device.name in present) for device in answer.devices)
             answer = replace(answer, devices=tuple(devices))
-        self._finish(connection, answer)
+        self._finish(connection, answer, event.message)
 
     def stood(self, connection: Connection, event: Stood) -> None:
         """What a watcher may know of each user it wants to follow."""
@@ -113,12 +113,14 @@ class Requests:
 
     # One after the other.
 
-    def _finish(self, connection: Connection, answer: wire.ServerFrame | ErrorCode | None = None) -> None:
+    def _finish(
+        self, connection: Connection, answer: wire.ServerFrame | ErrorCode | None = None, message: str | None = None
+    ) -> None:
         """Answer the request that is carried out, if it is not answered in another way, and begin with the next."""
         asked = connection.request
         assert asked is not None
         if isinstance(answer, ErrorCode):
-            self._refusals.tell(connection, answer, ref=asked.request.ref)
+            self._refusals.tell(connection, answer, ref=asked.request.ref, message=message)
         elif answer is not None:
             self._emit(Send(connection.id, answer))
         connection.request = None

@@ -1,4 +1,8 @@
-"""Who does not want to hear from whom (B1)."""
+"""Who does not want to hear from whom (B1).
+
+With a block goes how far both were with one another's messages at its commit: what either may still see of the other. Who
+blocks somebody that is blocked by them already takes over the marks of that block: the two are parted since then.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,17 @@ FIND = """
     SELECT json_group_array(json_array(k.blocker, u.name, u.id))
     FROM (VALUES {rows}) AS v CROSS JOIN blocks AS k ON k.blocker = v.column1 CROSS JOIN users AS u ON u.id = k.blocked"""
 INSERT = """
-    INSERT INTO blocks (blocker, blocked)
-    SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"""
+    INSERT INTO blocks (blocker, blocked, blocker_delivered, blocker_read, blocked_delivered, blocked_read)
+    SELECT one.id, other.id,
+        coalesce(k.blocked_delivered, one.delivered),
+        coalesce(k.blocked_read, CASE one.id WHEN c.a THEN c.read_a ELSE c.read_b END, 0),
+        coalesce(k.blocker_delivered, other.delivered),
+        coalesce(k.blocker_read, CASE other.id WHEN c.a THEN c.read_a ELSE c.read_b END, 0)
+    FROM (VALUES {rows}) AS v
+        CROSS JOIN users AS one ON one.id = v.column1
+        CROSS JOIN users AS other ON other.id = v.column2
+        LEFT JOIN blocks AS k ON k.blocker = other.id AND k.blocked = one.id
+        LEFT JOIN conversations AS c ON c.a = min(one.id, other.id) AND c.b = max(one.id, other.id)"""
 DELETE = "DELETE FROM blocks WHERE (blocker, blocked) IN (VALUES {rows})"
 
 
@@ -65,8 +78,10 @@ def change(
     after = _pairs(blocked)
     if after != before:
         users.flush(connection)
+        write(
+            connection, INSERT, [*after - before]
+        )  # before a block that ends in the same transaction takes its marks along
         write(connection, DELETE, [*before - after])
-        write(connection, INSERT, [*after - before])
     return results
 
 

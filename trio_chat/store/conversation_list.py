@@ -87,13 +87,21 @@ def _list(page: str) -> str:
             _reached("p.peer", "peer_seq", "p.own_before", "p.own"),
         )
     )
+    # While one of the two blocks the other, the peer is as far as it was then (B1).
     # The row that OFFSET passes over is none; but with it each part is worked out once, and not where it is used.
     return f"""
         WITH page AS ({page}),
         marked AS (
-            SELECT p.*, u.name, max(p.peers, u.delivered) AS delivered, max(p.own, :delivered) AS own_delivered,
+            SELECT p.id, p.peer, p.last, p.own, u.name, max(p.own, :delivered) AS own_delivered,
+                coalesce(k.blocked_read, x.blocker_read, p.peers) AS peers,
+                max(
+                    coalesce(k.blocked_read, x.blocker_read, p.peers),
+                    coalesce(k.blocked_delivered, x.blocker_delivered, u.delivered)) AS delivered,
                 (SELECT l.message FROM log AS l WHERE l.user = :asker AND l.seq = :floor + 1) AS first
-            FROM page AS p CROSS JOIN users AS u ON u.id = p.peer LIMIT -1 OFFSET 0
+            FROM page AS p CROSS JOIN users AS u ON u.id = p.peer
+                LEFT JOIN blocks AS k ON k.blocker = :asker AND k.blocked = p.peer
+                LEFT JOIN blocks AS x ON x.blocker = p.peer AND x.blocked = :asker
+            LIMIT -1 OFFSET 0
         ),
         bounded AS (
             SELECT p.*,

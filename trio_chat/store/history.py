@@ -14,22 +14,19 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from ..errors import BadQuery
 from ..model import MAX_SEQ
 from ..retrieval import HistoryPage, HistoryQuery
+from .around import around
 from .entries import CLASS, DELETED, MESSAGE, WITHHELD, Found, current
-from .scope import CONVERSATIONS, Scope, find, is_text
+from .scope import CONVERSATIONS, Scope, find, is_text, require_few
 
-__all__ = ["PROBES", "STREAMS", "WALK", "read_history"]
+__all__ = ["STREAMS", "WALK", "read_history"]
 
 WALK: Final = 1000
 """How many entries of the log are looked at before its conversations are."""
 
 STREAMS: Final = 8192
 """How many streams are merged; who has more conversations gets shorter pages instead."""
-
-PROBES: Final = 4096
-"""How many times an id may be looked for: for each of the ids among the messages of each possible sender."""
 
 Order: TypeAlias = Literal["ASC", "DESC"]
 
@@ -133,13 +130,14 @@ def read_history(connection: sqlite3.Connection, user: str, query: HistoryQuery,
     scope = find(connection, user, peer=query.peer, since=query.since, until=query.until)
     if scope is None:
         return NO_MESSAGES
+    require_few(query, scope.conversations)
     asked = _Asked(connection, scope, query)
     if query.around is None:
         return asked.page("ASC" if query.ascending else "DESC", query.after, query.before, query.limit, size)
     older = asked.page("DESC", None, query.around, query.limit, size // 2).messages
     middle = asked.page("ASC", query.around - 1, query.around + 1, 1, size // 2).messages
     newer = asked.page("ASC", query.around, None, query.limit, size // 2)
-    return HistoryPage(messages=(*reversed(older), *middle, *newer.messages), more=newer.more, next=newer.next)
+    return around(query.around, older, middle, newer, size // 2)
 
 
 class _Asked:
@@ -220,8 +218,6 @@ class _Asked:
 
     def _named(self, ids: tuple[str, ...], values: dict[str, object]) -> str:
         different = list(dict.fromkeys(filter(is_text, ids)))
-        if self.query.peer is None and self.what != "out" and len(different) * self.scope.conversations > PROBES:
-            raise BadQuery("so many ids among so many conversations: say the peer, or ask for fewer at a time")
         values["ids"] = msgspec.json.encode(different).decode()
         values["peer"] = self.scope.peer
         senders = [] if self.what == "in" else [OWN_IDS]

@@ -122,6 +122,8 @@ class MemoryStore:
         progress += self._delivered(delivered)
         told = tuple(_merged(one for one in progress if not self._contents.apart(one.user, one.peer)))
         blocks = tuple(self._block(change) for change in batch.blocks)
+        for change in batch.blocks:
+            self._contents.part(change.user, change.peer)
         stopped: dict[int, Refused] = {}
         drafts = []
         for draft in batch.drafts:

@@ -89,6 +89,7 @@ class Contents:
     def __init__(self) -> None:
         self.users: dict[str, User] = {}
         self.blocks: set[tuple[str, str]] = set()  # who does not want to hear, from whom
+        self.parted: dict[frozenset[str], dict[str, tuple[int, int]]] = {}  # by pair and user: marks when they were parted
         self.talked: set[frozenset[str]] = set()  # the pairs between which anything was ever sent
 
     def blocked(self, user: str) -> tuple[str, ...]:
@@ -98,6 +99,24 @@ class Contents:
     def apart(self, one: str, other: str) -> bool:
         """Whether one of the two blocks the other."""
         return (one, other) in self.blocks or (other, one) in self.blocks
+
+    def part(self, one: str, other: str) -> None:
+        """Keep how far the two are with one another if they were just parted; forget it if they no longer are."""
+        pair = frozenset((one, other))
+        if not self.apart(one, other):
+            self.parted.pop(pair, None)
+        elif pair not in self.parted:
+            self.parted[pair] = {one: self._marks(one, other), other: self._marks(other, one)}
+
+    def marks(self, name: str, peer: str) -> tuple[int, int]:
+        """What `name` had delivered, and read of `peer`, as far as `peer` may know: until a block, while it lasts (B1)."""
+        if self.apart(name, peer):
+            return self.parted.get(frozenset((name, peer)), {}).get(name, (0, 0))
+        return self._marks(name, peer)
+
+    def _marks(self, name: str, peer: str) -> tuple[int, int]:
+        user = self.users.get(name) or User()
+        return user.delivered, user.read.get(peer, 0)
 
     def newest_reached(self, sender: str, reader: str, first: int, last: int) -> int:
         """The sender's newest entry, in the sender's log, that the reader's log has at `first` to `last`; 0 if none."""

@@ -19,8 +19,10 @@ from ..retrieval import (
     SearchQuery,
     Standing,
 )
+from .around import around
 from .memory_contents import Contents, Entry, User
 from .pages import OVERHEAD
+from .scope import require_few
 from .snippets import shorten
 from .words import words
 
@@ -32,16 +34,17 @@ NOBODY = User()
 
 def history(contents: Contents, name: str, query: HistoryQuery, size: int) -> HistoryPage:
     """Chosen messages, as they are now."""
+    require_few(query, sum(name in pair for pair in contents.talked))
     user = contents.users.get(name, NOBODY)
     chosen = [entry for entry in user.entries if entry.kind == "message" and _is_chosen(user, name, entry, query)]
     found = [_as_it_is(entry, name) for entry in chosen]
     if query.around is None:
         return _history_page(found if query.ascending else found[::-1], query.limit, size)
-    older = [message for message in reversed(found) if message.seq < query.around]
+    before = [message for message in reversed(found) if message.seq < query.around]
+    older = _history_page(before, query.limit, size // 2).messages
     middle = [message for message in found if message.seq == query.around]
     newer = _history_page([message for message in found if message.seq > query.around], query.limit, size // 2)
-    shown = (*reversed(_history_page(older, query.limit, size // 2).messages), *middle, *newer.messages)
-    return HistoryPage(messages=shown, more=newer.more, next=newer.next)
+    return around(query.around, older, middle, newer, size // 2)
 
 
 def _history_page(found: Sequence[Message], limit: int, size: int) -> HistoryPage:
@@ -145,17 +148,18 @@ def conversations(contents: Contents, name: str, query: ConversationsQuery, size
 
 
 def _conversation(contents: Contents, name: str, peer: str) -> Conversation:
-    user, other = contents.users[name], contents.users[peer]
+    user = contents.users[name]
     entries = [entry for entry in user.entries if entry.peer_of(name) == peer]
     messages = [entry for entry in entries if entry.kind == "message"]
-    own_read, peers_read = user.read.get(peer, 0), other.read.get(name, 0)
+    own_read = user.read.get(peer, 0)
+    peers_delivered, peers_read = contents.marks(peer, name)
     own = [entry for entry in entries if entry.sender == name != peer]
     theirs = [entry for entry in entries if entry.sender == peer != name]
     return Conversation(
         peer=peer,
         last=_as_it_is(messages[-1], name) if messages else None,
         unread=min(sum(_is_unread(user, name, entry) for entry in entries), UNREAD_LIMIT),
-        delivered=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= max(other.delivered, peers_read)),
+        delivered=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= max(peers_delivered, peers_read)),
         read=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= peers_read),
         own_delivered=_newest(entry.peer_seq for entry in theirs if entry.peer_seq <= max(user.delivered, own_read)),
         own_read=_newest(entry.peer_seq for entry in theirs if entry.peer_seq <= own_read),

@@ -12,10 +12,16 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["CONVERSATIONS", "Scope", "find", "is_text"]
+from ..errors import BadQuery
+from ..retrieval import HistoryQuery
+
+__all__ = ["CONVERSATIONS", "PROBES", "Scope", "find", "is_text", "require_few"]
 
 CONVERSATIONS: Final = 4096
 """What looks at each of a user's conversations does so for up to so many: some 10 ms. Who has more gets shorter pages."""
+
+PROBES: Final = 4096
+"""How many times an id may be looked for: for each of the ids among the messages of each possible sender."""
 
 # The first entry that was sent at a time or later; the seq after the head if there is none. Halves the range at each step.
 _BISECT = """
@@ -35,8 +41,9 @@ FIND = f"""
     SELECT json_array(
         u.id, u.floor, u.head, u.delivered, p.id, c.id, coalesce(CASE u.id WHEN c.a THEN c.read_a ELSE c.read_b END, 0),
         (SELECT min(high) FROM since), (SELECT min(high) FROM until),
-        (SELECT count(*) FROM (SELECT 1 FROM conversations WHERE a = u.id LIMIT {CONVERSATIONS + 1}))
-        + (SELECT count(*) FROM (SELECT 1 FROM conversations WHERE b = u.id LIMIT {CONVERSATIONS + 1})))
+        (SELECT count(*) FROM (SELECT 1 FROM conversations WHERE a = u.id LIMIT {CONVERSATIONS + 2}))
+        + (SELECT count(*) FROM (SELECT 1 FROM conversations WHERE b = u.id LIMIT {CONVERSATIONS + 1}))
+        - (SELECT count(*) FROM conversations WHERE a = u.id AND b = u.id)) -- was counted twice
     FROM asker AS u
         LEFT JOIN users AS p ON p.name = :peer
         LEFT JOIN conversations AS c ON c.a = min(u.id, p.id) AND c.b = max(u.id, p.id)"""
@@ -77,6 +84,18 @@ def find(
     row = connection.execute(FIND, {"user": user, "peer": peer, "since": since, "until": until}).fetchone()
     scope = None if row is None else _decoder.decode(row[0])
     return None if scope is None or (peer is not None and scope.conversation is None) else scope
+
+
+def require_few(query: HistoryQuery, conversations: int) -> None:
+    """What every store refuses alike, so that a chat does not depend on which one it has.
+
+    Raises:
+        BadQuery: ids that may be of anybody, and more of them than can be looked for among so many conversations.
+    """
+    if query.ids is None or query.peer is not None or query.direction == "out":
+        return
+    if len({*query.ids}) * conversations > PROBES:
+        raise BadQuery("so many ids among so many conversations: say the peer, or ask for fewer at a time")
 
 
 def is_text(value: str) -> bool:

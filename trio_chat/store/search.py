@@ -56,32 +56,44 @@ PAGES = """
         - coalesce((SELECT pgno / 2 FROM search_idx WHERE segid = s.id AND term <= :start ORDER BY term DESC LIMIT 1), 1)
     ), 0) FROM segments AS s WHERE s.id NOTNULL"""
 
+# A hit is a message or its newest edit. The edit may still be in the log when the message no longer is.
 HITS = """
     SELECT json_group_array(rowid) FROM (
         SELECT rowid FROM search
         WHERE search MATCH :match
             AND rowid >= (SELECT message FROM log WHERE user = :asker AND seq = :first)
             AND rowid <= (SELECT message FROM log WHERE user = :asker AND seq = :last)
+            AND (
+                SELECT CASE m.sender WHEN :asker THEN m.seq ELSE m.peer_seq END
+                FROM messages AS h CROSS JOIN messages AS m ON m.id = CASE h.kind WHEN 1 THEN h.target ELSE h.id END
+                WHERE h.id = search.rowid
+            ) > :floor
         ORDER BY rowid DESC LIMIT :count)"""
 
-# A hit is a message or its newest edit. That it is the newest for the asker, the index has said already; all the same it is
-# asked here, so that what the index may get wrong one day is missed, and not shown.
+# That a hit is the newest edit for the asker, the index has said already; all the same it is asked here, so that what the
+# index may get wrong one day is missed, and not shown. What is counted is what can be shown.
 MESSAGES = current(
     f"""
     SELECT m.id, h.id
     FROM json_each(:hits) AS j
         CROSS JOIN messages AS h ON h.id = j.value
         CROSS JOIN messages AS m ON m.id = CASE h.kind WHEN 1 THEN h.target ELSE h.id END
+        CROSS JOIN log AS l ON l.user = :asker AND l.message = m.id
+            AND l.seq = CASE m.sender WHEN :asker THEN m.seq ELSE m.peer_seq END
     WHERE h.id = max(m.id, {newest_edit("m")}) AND m.text NOTNULL""",
     "DESC",
 )
 
-# The rows of a range are those hits again. (The LIMIT keeps SQLite from taking the subquery apart: highlight() works only
-# where the index is read.)
+# Where in the log of the asker the last hit is that was looked at, shown or not: the next page goes on there.
+PLACE = "SELECT CASE sender WHEN :asker THEN seq ELSE peer_seq END FROM messages WHERE id = :last_hit"
+
+# The rows of a range are those hits again, among others that were passed over. (The LIMIT keeps SQLite from taking the
+# subquery apart: highlight() works only where the index is read. The plus keeps it from looking the words up for each row.)
 SNIPPETS = """
     SELECT json_group_array(json_array(id, pieces)) FROM (
         SELECT rowid AS id, highlight(search, 1, :mark, :mark) AS pieces FROM search
         WHERE search MATCH :match AND rowid BETWEEN :oldest AND :newest
+            AND +rowid IN (SELECT value FROM json_each(:shown))
         ORDER BY rowid DESC LIMIT :count)"""
 
 _found = msgspec.json.Decoder(Found)
@@ -119,27 +131,32 @@ def _search(connection: sqlite3.Connection, scope: Scope, query: SearchQuery, as
     first = max(scope.floor + 1, oldest * SLICE)
     if first > last:
         return NO_HITS
-    values: dict[str, object] = {"asker": scope.user, "first": first, "last": last, "size": size}
+    values: dict[str, object] = {"asker": scope.user, "floor": scope.floor, "first": first, "last": last, "size": size}
     hits: list[int] = []
     for some in (range(max(newest + 1 - NEWEST, oldest), newest + 1), range(oldest, newest + 1 - NEWEST)):
         if some and len(hits) <= query.limit:
             values |= {"match": _match(scope, some, lists), "count": query.limit + 1 - len(hits)}
             hits += _hits.decode(connection.execute(HITS, values).fetchone()[0])
-    values["hits"] = msgspec.json.encode(hits).decode()
+    values["hits"] = msgspec.json.encode(hits[: query.limit]).decode()
     found, count = _found.decode(connection.execute(MESSAGES, values).fetchone()[0])
-    page = [(id, message, message.edit_seq or message.seq) for id, message in found[: query.limit]]
+    page = [(id, message, message.edit_seq or message.seq) for id, message in found]
     pieces = {}
     if page:
         slices = range(page[-1][2] // SLICE, page[0][2] // SLICE + 1)
         values |= {"match": _match(scope, slices, lists), "newest": page[0][0], "oldest": page[-1][0], "count": len(page)}
+        values["shown"] = msgspec.json.encode([id for id, _, _ in page]).decode()
         pieces = _highlighted(connection, values)
-    more, next = count > len(page), page[-1][2] if page else None
-    if not more and first > scope.floor + 1:
-        more, next = True, first
+    next: int | None = None
+    if count > len(page):  # it ends at its size
+        next = page[-1][2]
+    elif len(hits) > query.limit:
+        (next,) = connection.execute(PLACE, {"asker": scope.user, "last_hit": hits[query.limit - 1]}).fetchone()
+    elif first > scope.floor + 1:
+        next = first
     return SearchPage(
         hits=tuple(SearchHit(message=message, snippet=shorten(pieces[id])) for id, message, _ in page),
-        more=more,
-        next=next if more else None,
+        more=next is not None,
+        next=next,
     )
 
 
