@@ -196,6 +196,7 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "id": "The id of what was sent.",
             "seq": "Its position in the sender's own log.",
             "sent_at": "When the server stored it, in Unix milliseconds.",
+            "text": "What is stored, if the application has changed what was sent; else left out.",
         },
     ),
     "Receipt": (

@@ -31,7 +31,7 @@ def send(id: str, to: str, text: str = "hi") -> wire.Send:
 async def frame(client: RawClient, kind: type[Frame]) -> Frame:
     """The next frame, which is to be of this kind; receipts come when they come, and are passed over by who wants others."""
     got: wire.ServerFrame | None = None
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(PATIENCE):  # noqa: ASYNC912  (there is nothing yet)
         while got is None or (isinstance(got, wire.Receipt) and kind is not wire.Receipt):
             got = await client.receive()
     assert isinstance(got, kind), got

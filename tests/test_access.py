@@ -15,8 +15,8 @@ from trio_chat import wire
 from trio_chat.cli import main
 
 from .authenticators.tokens import jwk, private_pem, public_der, public_pem
+from .processes import command, one_sentence
 from .support import UPGRADE, answer, dial, request
-from .test_cli import command, one_sentence
 from .transport.peer import Peer
 
 

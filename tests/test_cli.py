@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -21,111 +15,10 @@ from trio_chat.cli import main
 from trio_chat.client.raw import ClosedByServer, open_raw_client
 from trio_chat.errors import CloseCode
 
+from .processes import PATIENCE, command, done, one_sentence, server
 from .support import UPGRADE, closed, dial, frame
 from .support import send as sending
 from .transport.peer import CLOSE
-
-PATIENCE = 20.0
-
-
-class Command:
-    """``trio-chat …`` as a process."""
-
-    def __init__(self, process: trio.Process) -> None:
-        self.process = process
-        self._read = b""
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    async def line(self) -> str:
-        """The next line it prints."""
-        assert self.process.stdout is not None
-        with trio.fail_after(PATIENCE):  # noqa: ASYNC912
-            while b"\n" not in self._read:
-                data = await self.process.stdout.receive_some()
-                assert data, f"it ended: {self._read!r}, {await self.errors()}"
-                self._read += data
-        line, _, self._read = self._read.partition(b"\n")
-        return line.decode()
-
-    async def errors(self) -> str:
-        """Everything it says on standard error until it ends."""
-        assert self.process.stderr is not None
-        said = b""
-        with trio.fail_after(PATIENCE):
-            async for data in self.process.stderr:
-                said += data
-        return said.decode()
-
-    async def ended(self) -> tuple[int, str]:
-        """Its exit code and what it said on standard error."""
-        said = await self.errors()
-        with trio.fail_after(PATIENCE):
-            code = await self.process.wait()
-        assert "Traceback" not in said, said
-        return code, said
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-
-@asynccontextmanager
-async def command(*arguments: str | Path, env: dict[str, str] | None = None) -> AsyncIterator[Command]:
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "trio_chat", *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | (env or {}),
-    )
-    try:
-        yield Command(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                await trio.aclose_forcefully(stream)
-
-
-@asynccontextmanager
-async def server(db: Path, *options: str, env: dict[str, str] | None = None) -> AsyncIterator[tuple[Command, str]]:
-    """A server, and the URL its line names."""
-    async with command("serve", "--demo", "--port", "0", "--db", db, *options, env=env) as serving:
-        line = await serving.line()
-        assert line.startswith("trio-chat is listening on http://127.0.0.1:"), line
-        assert str(db) in line
-        yield serving, line.partition("(WebSockets at ")[2].partition(")")[0]
-
-
-async def done(*arguments: str | Path) -> tuple[int, str, str]:
-    """What a command that ends by itself returns and says."""
-    async with command(*arguments) as running:
-        assert running.process.stdout is not None
-        said = b""
-        async with trio.open_nursery() as nursery:
-            errors: list[str] = []
-
-            async def collect() -> None:
-                errors.append(await running.errors())
-
-            nursery.start_soon(collect)
-            with trio.fail_after(PATIENCE):
-                async for data in running.process.stdout:
-                    said += data
-        code, _ = await running.ended()
-        assert "Traceback" not in errors[0], errors[0]
-        return code, said.decode(), errors[0]
-
-
-def one_sentence(errors: str) -> bool:
-    """Whether an error is told in one line (click says how it is used before a mistake in the options)."""
-    lines = errors.strip().splitlines()
-    return lines[-1].startswith("Error: ") and (len(lines) == 1 or lines[0].startswith("Usage: "))
 
 
 async def test_two_people_chat(tmp_path: Path) -> None:
@@ -144,7 +37,7 @@ async def test_two_people_chat(tmp_path: Path) -> None:
             assert line.isprintable()
             entry = msgspec.json.decode(line)
             assert entry.pop("sent_at") > 1_700_000_000_000
-            assert entry == {"seq": 3, "kind": "message", "id": "my-id", "from": "alice", "to": "bob", "text": text}
+            assert entry == {"seq": 3, "id": "my-id", "from": "alice", "to": "bob", "text": text}
             assert await done(*sends, "--id", "my-id", text) == (0, "3\n", "")
             code, _, errors = await done(*sends, "--id", "my-id", "other")
             assert code == 1
@@ -236,21 +129,6 @@ async def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
         assert await listening.ended() == (0, "")
 
 
-async def test_a_server_that_goes_away_is_told_in_a_sentence(tmp_path: Path) -> None:
-    """Else whoever listens sees a traceback at every restart of the server; scripts go by the exit code."""
-    async with server(tmp_path / "chat.db") as (serving, url), command("listen", "--as", "bob", "--url", url) as listening:
-        await done("send", "--as", "alice", "--to", "bob", "--url", url, "x")
-        await listening.line()
-        serving.process.kill()
-        code, errors = await listening.ended()
-        assert code == 3
-        assert one_sentence(errors)
-    code, _, errors = await done("send", "--as", "alice", "--to", "bob", "--url", url, "x")
-    assert code == 3
-    assert one_sentence(errors)
-    assert "not reached" in errors
-
-
 # Options. In this process, which is faster.
 
 
@@ -283,6 +161,11 @@ WRONG = {
     "url-host": ("send", "--as", "alice", "--to", "bob", "--url", "ws:///ws", "x"),
     "url-bracket": ("send", "--as", "alice", "--to", "bob", "--url", "ws://[::1/ws", "x"),
     "url-port": ("listen", "--as", "alice", "--url", "ws://localhost:99999/ws"),
+    "nobody": ("listen",),
+    "nobody-chats": ("chat", "bob"),
+    "no-peer": ("chat", "--as", "alice"),
+    "token-with-a-break": ("listen", "--token", "a\nb"),
+    "no-patience": ("send", "--as", "alice", "--to", "bob", "--wait", "0", "x"),
     "count-0": ("listen", "--as", "alice", "--count", "0"),
 }
 
@@ -318,18 +201,9 @@ def test_a_file_that_cannot_be_served_is_told(tmp_path: Path) -> None:
     assert other.read_text() == "these are my notes" * 100
 
 
-def test_somebody_else_on_the_port_is_told() -> None:
-    """Else ``send`` to a port on which something else listens hangs or shows a traceback."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-    result = run("send", "--as", "alice", "--to", "bob", "--url", f"ws://127.0.0.1:{port}/ws", "x")
-    assert result.exit_code == 3
-    assert one_sentence(result.output)
-
-
 def test_help_and_version() -> None:
     """Else nobody finds out what there is."""
-    for command_name in ("serve", "send", "listen"):
+    for command_name in ("serve", "send", "listen", "chat"):
         result = run(command_name, "--help")
         assert result.exit_code == 0
         assert "--" in result.output

@@ -29,6 +29,7 @@ from trio_chat.core.batch import (
 from trio_chat.core.events import Committed, Event, Loaded, LoadFailed
 from trio_chat.errors import (
     ErrorCode,
+    Fate,
     RowRefused,
     StoreBusy,
     StoreError,
@@ -166,6 +167,35 @@ async def test_a_full_store_refuses_and_recovers() -> None:
     # The one behind a refused one of the same connection is refused likewise, so that the order is kept (S4).
     assert results.drafts == (full, full, Stored(1, 1, NOW))
     assert store.ids("bob") == ["c"]
+
+
+async def test_a_resend_of_what_is_stored_is_not_refused_with_what_is_before_it() -> None:
+    """Else who resends a message behind one that is refused is told that it is not stored, and it is (S2, S5)."""
+    store = Failing(n2=StoreFull("full"), n3=StoreFull("full"))
+    await store.append(Batch(drafts=(draft(1, "old"),)), NOW)
+    drafts = (draft(1, "new"), draft(1, "old"), draft(1, "old", "another text"), draft(1, "newer"))
+    results = await committed(store, Batch(drafts=drafts))
+    full = Refused(ErrorCode.STORE_FULL)
+    assert results.drafts == (full, Stored(1, 1, NOW, new=False), Refused(ErrorCode.ID_CONFLICT), full)
+    assert store.ids("bob") == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(StoreBusy("locked"), ErrorCode.OVERLOADED), (StoreUnavailable("I/O error"), ErrorCode.STORE_UNAVAILABLE)],
+)
+async def test_behind_a_refusal_nothing_is_said_that_nobody_knows(fault: StoreError, code: ErrorCode) -> None:
+    """Else who resends a message is told that it is not stored, although nobody could look (S5)."""
+
+    class Unreadable(Failing):
+        async def known(self, ids: Sequence[tuple[str, str]]) -> list[bool]:
+            raise fault
+
+    store = Unreadable(n1=StoreFull("full"), n2=StoreFull("full"))
+    results = await committed(store, Batch(drafts=(draft(1, "a"), draft(1, "b"))))
+    assert results.drafts == (Refused(ErrorCode.STORE_FULL), Refused(code))
+    assert code.fate is Fate.UNKNOWN
+    assert len(store.batches) == 2
 
 
 @pytest.mark.parametrize(

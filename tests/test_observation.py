@@ -26,7 +26,7 @@ from trio_chat.observation import (
 from trio_chat.store.memory import MemoryStore
 from trio_chat.testing import open_test_server
 
-from .support import ask, enter, entries, send, stored
+from .support import HeldStore, ask, closed, enter, entries, frame, send, stored
 
 
 async def take(stream: EventStream, count: int) -> list[ChatEvent]:
@@ -109,6 +109,49 @@ async def test_a_refused_block_did_not_happen(autojump_clock: MockClock) -> None
             assert await take(events, 1) == [BlockChanged(user="alice", peer="bob", blocked=True)]
 
 
+async def test_who_was_never_welcome_neither_comes_nor_goes(autojump_clock: MockClock) -> None:
+    """A presence list that an application keeps would have ghosts."""
+    store = HeldStore()
+    async with open_test_server(store=store) as server:
+        with server.chat.events() as events:
+            store.hold()
+            first = await server.connect("alice", "phone")
+            await store.begun.wait()
+            second = await server.connect("alice", "phone")
+            await closed(first)
+            store.release()
+            await frame(second, wire.Welcome)
+            await second.aclose()
+            assert await take(events, 2) == [
+                DeviceConnected(user="alice", device="phone", send_only=False),
+                DeviceDisconnected(user="alice", device="phone", send_only=False),
+            ]
+
+
+async def test_a_drain_ends_the_streams(autojump_clock: MockClock) -> None:
+    """A bot in the nursery of the chat's block would keep a server from ending that was told to."""
+    async with open_chat(MemoryStore()) as chat, trio.open_nursery() as nursery:
+
+        async def look_on() -> None:
+            async for event in chat.events():
+                raise AssertionError(event)
+
+        nursery.start_soon(look_on)
+        await wait_all_tasks_blocked()
+        await chat.drain()
+
+
+async def test_two_tasks_do_not_share_a_stream(autojump_clock: MockClock) -> None:
+    """Each would miss events, and one of them would wait for ever at the end."""
+    stream = EventStream(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_all, stream)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await anext(stream)
+        stream.close()
+
+
 def test_a_full_stream_counts_what_it_misses_in_its_place() -> None:
     """Without a bound a stream that nobody reads eats the memory; without a mark nobody knows that something is missing."""
     stream = EventStream(2)
@@ -166,6 +209,7 @@ def test_a_closed_stream_takes_nothing_more() -> None:
     observers = Observers()
     with observers.open(5) as stream:
         observers.tell(left(1))
+    assert not observers
     observers.tell(left(2))
     assert trio.run(_all, stream) == []
     stream.close()

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_chat import wire
-from trio_chat.errors import ErrorCode, Rejected, StoreError, StoreUnavailable
+from trio_chat.errors import ErrorCode, Rejected, StoreError, StoreFull, StoreUnavailable
 from trio_chat.policy import Hooks, Outgoing
 from trio_chat.settings import Settings
 from trio_chat.store.memory import MemoryStore
 from trio_chat.testing import open_test_server
 
-from .support import Client, HeldStore, ask, enter, entries, frame, send, silence, stored
+from .support import Client, HeldStore, ask, enter, entries, frame, heard, send, silence, stored
 
 Hook = Callable[[Outgoing], Awaitable[Any]]
 
@@ -72,8 +72,9 @@ async def test_before_send_changes_the_text_for_everybody(autojump_clock: MockCl
         await alice.send(send("1", "bob", "hi"))
         assert [entry.text for entry in await entries(bob, 1)] == ["HI"]
         assert [entry.text for entry in await entries(laptop, 1)] == ["HI"]
-        kinds = {type(await alice.receive()), type(await alice.receive())}
-        assert kinds == {wire.Messages, wire.Stored}
+        assert [item.text for item in await stored(alice, 1)] == ["HI"]
+        await alice.send(send("1", "bob", "hi"), send("2", "bob", "LOUD"))
+        assert [item.text for item in await stored(alice, 2)] == ["HI", None]
 
 
 async def test_a_message_sent_again_is_answered_without_asking_twice(autojump_clock: MockClock) -> None:
@@ -247,6 +248,84 @@ async def test_the_application_is_not_asked_about_itself(autojump_clock: MockClo
         assert (await server.chat.send("system", "alice", "welcome")).seq == 1
 
 
+async def test_what_was_refused_meanwhile_is_not_judged(autojump_clock: MockClock) -> None:
+    """A moderator would be asked about messages that are refused already, and what is sent again would wait behind them."""
+    asked: list[str] = []
+
+    async def slow(message: Outgoing) -> Outgoing:
+        asked.append(message.id)
+        await trio.sleep(1)
+        return message
+
+    store = MemoryStore()
+    async with open_test_server(hooks=Hooks(before_send=slow), store=store) as server:
+        alice = await enter(server, "alice")
+        store.fail_next(StoreFull("no space"), StoreFull("no space"))
+        await alice.send(*(send(str(number), "bob") for number in range(5)))
+        assert [(await refused(alice)).id for _ in range(5)] == ["0", "1", "2", "3", "4"]
+        await silence(alice, 2)
+        assert asked == ["0", "1"]
+        await alice.send(*(send(str(number), "bob") for number in range(5)))
+        assert [item.id for item in await stored(alice, 5)] == ["0", "1", "2", "3", "4"]
+        assert asked == ["0", "1", "1", "2", "3", "4"]  # what was allowed is not asked about again
+
+
+async def test_a_message_that_comes_twice_before_it_is_stored_is_judged_once(autojump_clock: MockClock) -> None:
+    """A client whose line broke would be told that a message is refused which is stored and delivered (S2, S5)."""
+    asked: list[str] = []
+    go_on = trio.Event()
+
+    async def first_yes(message: Outgoing) -> Outgoing:
+        asked.append(message.id)
+        await go_on.wait()
+        if len(asked) > 1:
+            raise Rejected
+        return replace(message, text="changed")
+
+    store = HeldStore()
+    async with open_test_server(hooks=Hooks(before_send=first_yes), store=store) as server:
+        phone, laptop, web = [await enter(server, "alice", device) for device in ("phone", "laptop", "web")]
+        store.hold()
+        await phone.send(send("1", "bob"))
+        await wait_all_tasks_blocked()
+        await laptop.send(send("1", "bob"))  # while it is being judged
+        await wait_all_tasks_blocked()
+        go_on.set()
+        await wait_all_tasks_blocked()
+        await web.send(send("1", "bob"), send("1", "bob", "another"))  # while it is being committed
+        await wait_all_tasks_blocked()
+        store.release()
+        for client in (phone, laptop, web):
+            said = await heard(client, 1)
+            items = [item for got in said if isinstance(got, wire.Stored) for item in got.messages]
+            assert [(item.seq, item.text) for item in items] == [(1, "changed")]
+            codes = [got.code for got in said if isinstance(got, wire.Error)]
+            assert codes == (["not_allowed"] if client is web else [])
+        assert asked == ["1", "1"]
+        assert store.texts("bob") == ["changed"]
+
+
+async def test_a_message_that_is_stored_while_the_store_is_asked_is_not_judged(autojump_clock: MockClock) -> None:
+    """Between the store's "no" and the hook's turn lies a commit: the message would be judged a second time."""
+    asked: list[str] = []
+
+    async def count(message: Outgoing) -> Outgoing:
+        asked.append(message.id)
+        return message
+
+    class Forgetful(MemoryStore):
+        async def known(self, ids: Any) -> list[bool]:
+            await trio.lowlevel.checkpoint()
+            return [False for _ in ids]
+
+    async with open_test_server(hooks=Hooks(before_send=count), store=Forgetful()) as server:
+        alice = await enter(server, "alice")
+        for _ in range(2):
+            await alice.send(send("1", "bob"))
+            await stored(alice, 1)
+        assert asked == ["1"]
+
+
 class Unreadable(MemoryStore):
     """A store that cannot say what it holds."""
 
@@ -324,3 +403,10 @@ def test_a_rejection_has_a_code_of_the_catalogue() -> None:
     assert str(Rejected(message="no")) == "no"
     with pytest.raises(ValueError, match="nonsense"):
         Rejected("nonsense")
+
+
+@pytest.mark.parametrize("message", ["\ud800", "x" * 501, 7, b"no"])
+def test_a_rejection_says_what_can_be_sent(message: Any) -> None:
+    """The connection of who is refused would break, for the error frame cannot be written (failures 28)."""
+    with pytest.raises(ValueError, match="500"):
+        Rejected(message=message)

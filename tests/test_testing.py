@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 import trio
 from trio.testing import MockClock
 
 from trio_chat import wire
+from trio_chat.client import Connected, Replaced, Timing
 from trio_chat.errors import CloseCode, Refused
 from trio_chat.model import Identity
 from trio_chat.store.memory import MemoryStore
@@ -81,3 +83,39 @@ async def test_leaving_cuts_clients_off(autojump_clock: MockClock) -> None:
         bob = await enter(server, "bob")
         await bob.aclose()
     assert (await closed(alice)).code in (1006, CloseCode.GOING_AWAY)
+
+
+async def test_two_clients_that_reconnect_chat_in_memory(autojump_clock: MockClock) -> None:
+    """Else an application cannot test its bot without sockets and without waiting."""
+    async with (
+        no_task_left(),
+        open_test_server() as server,
+        server.open_client("alice") as alice,
+        server.open_client("bob", "web", timing=Timing(backoff=8.0, jitter=lambda: 1.0)) as bob,
+    ):
+        assert (await alice.send("bob", "hi")).seq == 1
+        stream = bob.messages()
+        assert (await anext(stream)).text == "hi"
+        assert bob.device == "web"
+        events = bob.events()
+        other = await enter(server, "bob", "web")  # throws him out, for good
+        await other.aclose()
+        with pytest.raises(Replaced):
+            await anext(stream)
+        assert isinstance(await anext(events), Connected)
+
+
+async def test_a_byte_stream_behaves_as_anyios_do(autojump_clock: MockClock) -> None:
+    """Else a client takes the end of a connection in memory for something else."""
+    async with open_test_server() as server:
+        stream = await server.byte_stream()
+        await stream.send(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await stream.receive()).startswith(b"HTTP/1.1 ")
+        await stream.send_eof()
+        async for _ in stream:  # ends where the stream ends
+            pass
+        await stream.aclose()
+        with pytest.raises(anyio.ClosedResourceError):
+            await stream.receive()
+        with pytest.raises(anyio.ClosedResourceError):
+            await stream.send(b"x")

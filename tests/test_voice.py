@@ -106,9 +106,9 @@ async def test_what_is_asked_about_a_user(autojump_clock: MockClock) -> None:
         await chat.send("alice", "bob", "the quick brown fox", id="a1")
         await chat.send("carol", "bob", "over the lazy dog", id="c1")
         await entries(bob, 2)
-        found = await chat.search("bob", "quick fo")
+        found = await chat.search("bob", "quick fox")
         assert [hit.message.id for hit in found.hits] == ["a1"]
-        assert found == await chat.search("bob", SearchQuery(query="quick fo"))
+        assert found == await chat.search("bob", SearchQuery(query="quick fox"))
         assert (await chat.search("bob", "the", peer="carol", limit=1)).hits[0].message.id == "c1"
         talks = await chat.conversations("bob")
         assert [(talk.peer, talk.unread) for talk in talks.conversations] == [("carol", 1), ("alice", 1)]
@@ -438,7 +438,7 @@ async def test_a_call_that_nobody_can_answer_any_more_is_told(autojump_clock: Mo
         outcomes.append(str(lost.value))
 
     with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
-        async with open_chat(Failing()) as chat, trio.open_nursery() as nursery:
+        async with open_chat(Failing()) as chat, trio.open_nursery() as nursery:  # noqa: ASYNC112
             nursery.start_soon(says, chat)
     assert outcomes == ["the chat ended before this was answered: it may have been carried out"]
 

@@ -18,6 +18,7 @@ from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
 from trio_chat import authenticators, wire
 from trio_chat.chat import open_chat
+from trio_chat.committer import unix_ms
 from trio_chat.errors import CloseCode, ErrorCode, StoreUnavailable
 from trio_chat.model import Message
 from trio_chat.retrieval import HistoryPage, HistoryQuery, Standing
@@ -51,7 +52,7 @@ def memory_path(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-async def pass_time(seconds: float) -> None:
+async def later(seconds: float) -> None:
     """So long by the virtual clock."""
     with trio.move_on_after(seconds):
         await trio.sleep_forever()
@@ -180,7 +181,7 @@ async def test_every_question_is_answered_by_its_name(autojump_clock: MockClock)
         await met(alice, bob)
         await alice.send(
             wire.History(ref="1", peer="bob"),
-            wire.Search(ref="2", query="hel"),
+            wire.Search(ref="2", query="hello"),
             wire.Conversations(ref="3"),
             wire.Devices(ref="4"),
             wire.Block(ref="5", user="eve"),
@@ -464,9 +465,11 @@ async def test_a_block_is_invisible_to_the_blocked(autojump_clock: MockClock) ->
             )
             said += await heard(writer, 4)
             assert not [got for got in said if isinstance(got, wire.Receipt)]
-            # How many answers share a frame is chance.
-            answers = [item for got in said for item in (got.messages if isinstance(got, wire.Stored) else [got])]
-            transcript = "\n".join(sorted(repr(got) for got in answers if not isinstance(got, wire.Presence)))
+            items = [
+                item for got in said if isinstance(got, wire.Stored) for item in got.messages
+            ]  # however they share frames
+            others = [got for got in said if not isinstance(got, wire.Presence | wire.Stored)]
+            transcript = "\n".join(sorted(map(repr, [*items, *others])))
             transcripts.append(transcript.replace(peer, "PEER").replace(writer.user, "WRITER"))
         # The moment of each, in milliseconds of the wall clock, is all in which they may differ.
         blanked = [re.sub(r"(sent_at|edited_at)=\d+", r"\1", transcript) for transcript in transcripts]
@@ -569,7 +572,7 @@ async def test_strangers_look_like_somebody_who_is_never_there(autojump_clock: M
         said = presences(await heard(eve, 5))
         assert [got for got in said if got.user != "eve"] == nobody
         await bob.aclose()
-        await pass_time(10)
+        await later(10)
         await enter(server, "bob")
         assert presences(await heard(eve, 10)) == []
 
@@ -594,10 +597,16 @@ async def test_a_list_of_watched_users_replaces_the_earlier_one(autojump_clock: 
 async def test_a_block_ends_the_watching(autojump_clock: MockClock) -> None:
     """Else who is blocked goes on seeing when the other is there, for as long as the connection lasts (B1)."""
     async with watching() as (server, alice, bob):
+        before = unix_ms()
         await ask(bob, wire.Block(ref="r", user="alice"), wire.Blocked)
-        assert presences(await heard(alice, 5)) == [wire.Presence(user="bob", online=False, last_seen=None)]
+        after = unix_ms()
+        assert presences(await heard(alice, 2.5)) == []  # as if bob had left at that moment: who is blocked cannot tell
+        (gone,) = presences(await heard(alice, 5))
+        assert not gone.online
+        assert gone.last_seen is not None
+        assert before <= gone.last_seen <= after
         await bob.aclose()
-        await pass_time(10)
+        await later(10)
         await enter(server, "bob")
         assert presences(await heard(alice, 10)) == []
         await alice.send(wire.Watch(ref="again", users=("bob",)))
@@ -634,7 +643,7 @@ async def test_requests_have_a_rate_of_their_own(autojump_clock: MockClock) -> N
         assert refused.retry_after is not None
         await alice.send(send("a1", "bob"))
         await stored(alice, 1)
-        await pass_time(refused.retry_after)
+        await later(refused.retry_after)
         await ask(alice, wire.Devices(ref="later"), wire.DevicesAnswer)
 
 
@@ -663,7 +672,7 @@ async def test_bytes_have_a_rate_of_their_own(autojump_clock: MockClock) -> None
         refused = await frame(alice, wire.Error)
         assert (refused.code, refused.id) == (ErrorCode.RATE_LIMITED, "a2")
         assert refused.retry_after is not None
-        await pass_time(refused.retry_after)
+        await later(refused.retry_after)
         await alice.send(send("a2", "bob", "x" * 1000))
         await stored(alice, 1)
 

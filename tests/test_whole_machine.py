@@ -186,7 +186,7 @@ class World:
     def _main(self) -> None:
         try:
             trio.run(self._serve, clock=self.clock)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103  (it is raised by who waits)
             self._ready.put(error)
         else:
             self._ready.put(None)
@@ -330,9 +330,14 @@ class Chatting(RuleBasedStateMachine):
             for seq, id in one.held.items():
                 assert log[seq - 1].id == id
             assert one.receipts == {peer: marks for peer, marks in one.here.receipts.items() if any(marks)}
-            assert one.elsewhere == one.here.elsewhere
+            for peer, seq in one.here.elsewhere.items():
+                assert one.elsewhere[peer] >= seq
+            for peer, seq in one.elsewhere.items():  # it may be told what is no news, or is about nobody it talks with
+                assert seq <= self.model.read.get((user, peer), len(log))
             for name, online in one.here.watched.items():
                 assert one.presence[name] == online, (user, name)
+            for name, until in one.here.parting.items():
+                assert one.presence[name] == (self.model.now < until), (user, name)
         self.look()
 
     def look(self) -> None:

@@ -58,6 +58,8 @@ class Here:
     receipts: dict[str, tuple[int, int]] = field(default_factory=dict)
     elsewhere: dict[str, int] = field(default_factory=dict)
     watched: dict[str, bool] = field(default_factory=dict)
+    parting: dict[str, float] = field(default_factory=dict)
+    """Whom a block has parted from it while it saw them there, and when it is told that they are away."""
 
 
 class Model:
@@ -176,13 +178,12 @@ class Model:
 
     def mark_read(self, user: str, peer: str, seq: int, by: Here | None) -> None:
         before = self.read.get((user, peer), 0)
-        if seq <= before:
+        if seq <= before or peer == user or all(entry.peer(user) != peer for entry in self.log(user)):
             return
-        if peer != user and any(entry.peer(user) == peer for entry in self.log(user)):
-            self.read[user, peer] = seq
-            news = [entry for entry in self.log(user)[before:seq] if entry.sender == peer]
-            if news:
-                self._tell(peer, user, news[-1].places[peer], news[-1].places[peer])
+        self.read[user, peer] = seq
+        news = [entry for entry in self.log(user)[before:seq] if entry.sender == peer]
+        if news:
+            self._tell(peer, user, news[-1].places[peer], news[-1].places[peer])
         for here in self.present(user):
             if here is not by:
                 here.elsewhere[peer] = max(here.elsewhere.get(peer, 0), seq)
@@ -200,7 +201,8 @@ class Model:
         self.blocks.add((user, peer))
         for viewer, name in ((user, peer), (peer, user)):
             for here in self.present(viewer):
-                here.watched.pop(name, None)
+                if here.watched.pop(name, False):
+                    here.parting[name] = self.now + PRESENCE_DELAY
 
     def acquainted(self, one: str, other: str) -> bool:
         senders = {entry.sender for entry in self.log(one) if {one, other} == {*entry.places}}
@@ -208,6 +210,7 @@ class Model:
 
     def watch(self, here: Here, names: tuple[str, ...]) -> dict[str, bool]:
         """What it is told of each."""
+        here.parting.clear()
         here.watched = {name: bool(self.present(name)) for name in names if self.acquainted(here.user, name)}
         return {name: here.watched.get(name, False) for name in names}
 

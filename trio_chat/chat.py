@@ -17,7 +17,7 @@ from .core.batch import ConnectionId
 from .core.events import Connected, Drain, Revoked
 from .core.workload import Workload
 from .errors import CloseCode
-from .observation import DeviceDisconnected, EventStream
+from .observation import EventStream
 from .policy import Hooks
 from .registry import Registry, SessionPort
 from .settings import Settings
@@ -46,7 +46,6 @@ class Statistics(Workload, frozen=True, kw_only=True):
 
 class _LiveSession(SessionPort, Protocol):
     connection: ConnectionId
-    opened: bool
 
     def stop_reading(self, *, end_by: float = ...) -> None: ...
     def cancel(self) -> None: ...
@@ -136,12 +135,9 @@ class Chat(Voice):
         if self._ended:  # nobody is there any more to say so
             session.cancel()
 
-    def leave(self, session: _LiveSession, event: Connected) -> None:
+    def leave(self, session: _LiveSession) -> None:
         """A session has ended. For `Session` alone."""
         del self._live[session.connection]
-        if session.opened and self.registry.observers:
-            gone = DeviceDisconnected(user=event.user, device=event.device, send_only=event.send_only)
-            self.registry.observers.tell(gone)
         self.registry.leave(session.connection)
 
     def revoke(self, user: str, device: str | None = None) -> None:
@@ -172,6 +168,7 @@ class Chat(Voice):
         self._begin_drain()
         with trio.move_on_at(self._drain_by + _FAREWELLS):
             await self.registry.wait_idle()
+            self.registry.observers.end()  # nothing happens any more: whoever looks on need not wait for the block's end
 
     def _begin_drain(self) -> None:
         self.draining.set()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import trio
 
 from .core.batch import Batch, ConnectionId, Page, PageRequest, Progress, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
 from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
-from .observation import Observers
 from .store.base import Store
 
 __all__ = ["Committer", "Loader", "unix_ms"]
@@ -22,6 +21,10 @@ _log = logging.getLogger("trio_chat.store")
 
 _PAGES_AT_ONCE = 64
 """Pages read in one visit to the store: a reconnect storm must not cost a thread hop for each client."""
+
+
+Onlooker: TypeAlias = Callable[[Batch, Results], None]
+"""Is shown each batch that was carried out, before anybody is told of it."""
 
 
 def unix_ms() -> int:
@@ -37,12 +40,12 @@ class Committer:
         store: Store,
         report: Callable[[Event], None],
         clock: Callable[[], int],
-        observers: Observers | None = None,
+        onlookers: Sequence[Onlooker] = (),
     ) -> None:
         self._store = store
         self._report = report
         self._clock = clock
-        self._observers = Observers() if observers is None else observers
+        self._onlookers = tuple(onlookers)
         self._batch: Batch | None = None
         self._ready = trio.Event()
         self.refused_at = -math.inf
@@ -67,8 +70,8 @@ class Committer:
                 batch = self._batch
                 results = await self._commit(batch)
                 self._batch = None
-                if self._observers:
-                    self._observers.committed(batch, results)
+                for look in self._onlookers:
+                    look(batch, results)
                 self._report(Committed(results))
 
     async def _commit(self, batch: Batch) -> Results:
@@ -111,7 +114,7 @@ class Committer:
         drafts: list[Stored | Refused] = []
         stopped: dict[ConnectionId, Refused] = {}  # sources that met a retryable refusal: what follows is refused, too (S4)
         for draft in batch.drafts:
-            stored = stopped.get(draft.source) or _only(await single.append(Batch(drafts=(draft,))), "drafts")
+            stored = await single.draft(draft, stopped.get(draft.source))
             if isinstance(stored, Refused) and stored.code.retryable:
                 stopped[draft.source] = stored
             drafts.append(stored)
@@ -152,6 +155,21 @@ class _Singly:
             further = max(old.delivered, new.delivered), max(old.read, new.read)
             self.progress[new.user, new.peer] = Progress(new.user, new.peer, *further)
         return results
+
+    async def draft(self, draft: Draft, stop: Refused | None) -> Stored | Refused:
+        """What becomes of a draft. `stop` is what one before it met: that is for those alone that are not stored already.
+
+        Who resends a message that is stored must not be told that it is not (S2, S5).
+        """
+        if stop is not None and self._hopeless is None:
+            try:
+                (known,) = await self._store.known([(draft.sender, draft.id)])
+            except StoreError as error:
+                return Refused(error.code)  # not `stop`: that would say what nobody knows
+            if not known:
+                return stop
+        result: Stored | Refused = _only(await self.append(Batch(drafts=(draft,))), "drafts")
+        return result
 
 
 def _only(results: Results | Refused, rows: str) -> Any:

@@ -67,6 +67,8 @@ class Engine:
         self.state = ConnectionState.OPEN
         self.controls = 0
         """How many pings and pongs have come so far. Who has a clock bounds their rate."""
+        self.failed = False
+        """Whether it was this side that refused the peer (`fail`), and not the peer that closed."""
         self._message_bytes = message_bytes
         self._fragments = fragments
         self._writes: list[bytes] = []
@@ -170,6 +172,7 @@ class Engine:
     def fail(self, code: CloseCode, reason: str) -> None:
         """Refuse the peer: nothing more is read from it, and it is told `code` (RFC 6455 §7.1.7)."""
         if not self._deaf:
+            self.failed = True
             self._end(code, reason)
 
     # Output.

@@ -5,7 +5,8 @@ The tree of exceptions::
     ChatError
     ├── ConfigurationError      what the application or the command line asked for cannot be done
     │   ├── StoreLocked         another server holds the database file
-    │   └── SchemaMismatch      the file's schema is newer than this code, or not ours
+    │   ├── SchemaMismatch      the file's schema is newer than this code, or not ours
+    │   └── StateUnusable       the client's state file is held by another client, or is no such file
     ├── StoreError              the store could not carry out an operation; has a ``code``
     │   ├── StoreFull           no space left
     │   ├── StoreBusy           another process holds the database; try again
@@ -14,13 +15,21 @@ The tree of exceptions::
     ├── InvalidFrame            what a client sent is not a frame of ours
     ├── RequestRefused          a message or a request was refused; has a ``code``
     │   ├── BadFrame            it is no frame the server knows
+    │   │   └── NotOffered      this server does not take frames of that type
     │   ├── TooLarge            the text is too long
     │   ├── IdConflict          the sender has used the id for another message
     │   ├── NotAllowed          the application's policy does not allow it
     │   └── BadQuery            it asks for what does not exist, or for what excludes itself
     ├── Rejected                raised by a hook: this message is not to be sent
     ├── ChatClosed              the chat drains or has ended
-    └── Refused                 raised by an authenticator: this request may not connect
+    ├── Refused                 raised by an authenticator: this request may not connect
+    └── ConnectionClosed        the client (`trio_chat.client`) is closed and does not come back
+        ├── Unauthorized        the credentials are not, or no longer, good
+        ├── Replaced            another client of the same user and device took over
+        ├── NotAccepted         what answers there does not speak this protocol, or does not take the request
+        ├── ClosedForGood       the server closed with another code that says: do not reconnect
+        ├── WrongOwner          the state file is for another user or device than the server takes the client for
+        └── StateFailed         the state file could not be written
 """
 
 from __future__ import annotations
@@ -34,23 +43,32 @@ __all__ = [
     "ChatClosed",
     "ChatError",
     "CloseCode",
+    "ClosedForGood",
     "ConfigurationError",
+    "ConnectionClosed",
     "ErrorCode",
     "Fate",
     "IdConflict",
     "InvalidFrame",
+    "NotAccepted",
     "NotAllowed",
+    "NotOffered",
     "Refused",
     "Rejected",
+    "Replaced",
     "RequestRefused",
     "RowRefused",
     "SchemaMismatch",
+    "StateFailed",
+    "StateUnusable",
     "StoreBusy",
     "StoreError",
     "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
     "TooLarge",
+    "Unauthorized",
+    "WrongOwner",
 ]
 
 
@@ -150,6 +168,10 @@ class SchemaMismatch(ConfigurationError):
     """The database's schema is newer than this code, or holds a step this code does not know. Nothing was written."""
 
 
+class StateUnusable(ConfigurationError):
+    """The client's state file is in use by another client, cannot be opened, or is something else. Nothing was written."""
+
+
 class StoreError(ChatError):
     """The store could not carry out an operation. `code` is what the client concerned is told."""
 
@@ -198,7 +220,11 @@ class InvalidFrame(ChatError):
 
 
 class RequestRefused(ChatError):
-    """A message or a request was refused. What that says about a message is ``code.fate``.
+    """A message or a request was refused.
+
+    `fate` says what became of a message: ``never`` is *not stored, and not to be sent again*. The client raises nothing
+    else, but ``unknown`` if the message may be stored: if the answer to an earlier attempt was lost, and this refusal says
+    nothing about that one (S5).
 
     Codes that have no subclass, and those that this version does not know, are raised as this class itself.
 
@@ -206,27 +232,36 @@ class RequestRefused(ChatError):
         message: one sentence.
         code: as on the wire.
         retry_after: when it may be tried again, in seconds, if that makes sense.
+        fate: what it says about the message, if not what the code says.
     """
 
-    def __init__(self, message: str = "", code: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str = "", code: str | None = None, retry_after: float | None = None, fate: Fate | None = None
+    ) -> None:
         self.code = code or self.default
-        super().__init__(message or next((known.meaning for known in ErrorCode if known == self.code), self.code))
+        known = next((known for known in ErrorCode if known == self.code), None)
+        super().__init__(message or (known.meaning if known else self.code))
         self.retry_after = retry_after
+        self.fate = fate or (known.fate if known else Fate.NEVER if retry_after is None else Fate.UNKNOWN)
 
     default: str = ErrorCode.INTERNAL
     """The code of this class."""
 
     @staticmethod
-    def of(code: str, message: str = "", retry_after: float | None = None) -> RequestRefused:
+    def of(code: str, message: str = "", retry_after: float | None = None, fate: Fate | None = None) -> RequestRefused:
         """The exception for a code."""
         kind = next((kind for kind in RequestRefused.__subclasses__() if kind.default == code), RequestRefused)
-        return kind(message, code, retry_after)
+        return kind(message, code, retry_after, fate)
 
 
 class BadFrame(RequestRefused):
     """What was sent is no frame that the server knows."""
 
     default = ErrorCode.BAD_FRAME
+
+
+class NotOffered(BadFrame):
+    """The server does not take frames of this type: it is an older one. Nothing was sent to it."""
 
 
 class TooLarge(RequestRefused):
@@ -263,13 +298,28 @@ class Rejected(ChatError):
     Args:
         code: what its sender is told. After a code that may be tried again, such as ``rate_limited``, the later messages of
             the same connection are refused likewise for a second or more (S4).
-        message: one sentence for who sent it; what the code means, if there is none.
+        message: one sentence for who sent it, of at most 500 characters; what the code means, if there is none.
+
+    Raises:
+        ValueError: there is no such code, or the message is none that can be sent.
     """
 
     def __init__(self, code: ErrorCode | str = ErrorCode.NOT_ALLOWED, message: str | None = None) -> None:
         self.code = ErrorCode(code)
+        if message is not None and not _can_be_told(message):
+            raise ValueError("a message for who sent it is a text of at most 500 characters")
         super().__init__(message or self.code.meaning)
         self.message = message
+
+
+def _can_be_told(message: object) -> bool:
+    if not isinstance(message, str) or len(message) > 500:
+        return False
+    try:
+        message.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
 
 
 class Refused(ChatError):
@@ -288,3 +338,41 @@ class Refused(ChatError):
         if not 400 <= status <= 499:
             raise ValueError(f"a refusal is a 4xx, not a {status}")
         self.status = status
+
+
+class ConnectionClosed(ChatError):
+    """The client is closed: its block was left, or it was ended for good. It does not come back by itself.
+
+    Every call that waits raises it, and so do the iterators. `code` is the close code, 1000 if the client itself closed,
+    1006 if there was none. `reason` may be empty. `status` is the HTTP status, if it was the handshake that failed.
+    """
+
+    def __init__(self, message: str, *, code: int = 1000, reason: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.status = status
+
+
+class Unauthorized(ConnectionClosed):
+    """The credentials are not good (401, 403), or no longer (4401)."""
+
+
+class Replaced(ConnectionClosed):
+    """Another client of the same user and device has connected (4409). To come back would throw that one out."""
+
+
+class NotAccepted(ConnectionClosed):
+    """What answers at the URL is not a trio-chat server of this version, or does not take the request: see `status`."""
+
+
+class ClosedForGood(ConnectionClosed):
+    """The server closed with a code that says: do not reconnect. See `CloseCode`."""
+
+
+class WrongOwner(ConnectionClosed):
+    """The server takes this client for another user or device than the state file belongs to; the file is untouched."""
+
+
+class StateFailed(ConnectionClosed):
+    """The state file could not be written: the disk is full, say. What was not written may be done again after a restart."""

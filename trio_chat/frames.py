@@ -225,12 +225,16 @@ class Messages(Frame, frozen=True, kw_only=True, tag="messages"):
     head: int
 
 
-class StoredItem(Struct, frozen=True):
-    """A message of this connection is committed, at the sender's own `seq`."""
+class StoredItem(Struct, frozen=True, omit_defaults=True):
+    """A message of this connection is committed, at the sender's own `seq`.
+
+    `text` is what is stored, left out unless the application has changed what was sent.
+    """
 
     id: str
     seq: int
     sent_at: int
+    text: str | None = None
 
 
 class Stored(Frame, frozen=True, kw_only=True, tag="stored"):

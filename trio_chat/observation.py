@@ -6,14 +6,15 @@ Nothing is made up for nobody: without a stream, none of this costs anything.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Self, TypeAlias
 from weakref import WeakSet
 
 import trio
 from msgspec import Struct
 
-from .core.batch import Batch, Opened, Results, Stored
+from .core.batch import Batch, Results, Stored
+from .core.events import Connected
 from .model import Kind
 
 __all__ = [
@@ -102,17 +103,19 @@ ChatEvent: TypeAlias = (
 class EventStream(AsyncIterator[ChatEvent]):
     """Events in the order in which they became true, from the moment the stream was made. Made by `Chat.events`.
 
-    Holds `room` events; what happens while it is full is counted by a `Missed` in its place. Iteration ends with the chat,
-    after what the stream still holds, or when the stream is closed. One task at a time may iterate.
+    Holds `room` events; what happens while it is full is counted by a `Missed` in its place. Iteration ends when the chat
+    has drained, after what the stream still holds, or when the stream is closed. One task at a time may iterate.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, forget: Callable[[EventStream], None] = lambda _: None) -> None:
         if room < 1:
             raise ValueError("a stream has room for one event at least")
         self._room = room
         self._held: deque[ChatEvent] = deque()
         self._filled = trio.Event()
         self._closed = False
+        self._forget = forget
+        self._iterating = False
 
     def put(self, event: ChatEvent) -> None:
         """For `Observers` alone."""
@@ -131,17 +134,27 @@ class EventStream(AsyncIterator[ChatEvent]):
         """Take nothing more; iteration ends after what is held. May be called twice, and by any task."""
         self._closed = True
         self._filled.set()
+        self._forget(self)
 
     async def __anext__(self) -> ChatEvent:
-        """The next event. Cancelling loses none."""
-        while not self._held:
-            if self._closed:
-                await trio.lowlevel.checkpoint()
-                raise StopAsyncIteration
-            self._filled = trio.Event()
-            await self._filled.wait()
-        await trio.lowlevel.checkpoint()
-        return self._held.popleft()
+        """The next event. Cancelling loses none.
+
+        Raises:
+            trio.BusyResourceError: another task is iterating.
+        """
+        if self._iterating:
+            raise trio.BusyResourceError("another task is iterating over this stream")
+        self._iterating = True
+        try:
+            await trio.lowlevel.checkpoint()
+            while not self._held:
+                if self._closed:
+                    raise StopAsyncIteration
+                self._filled = trio.Event()
+                await self._filled.wait()
+            return self._held.popleft()
+        finally:
+            self._iterating = False
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +177,7 @@ class Observers:
 
     def open(self, room: int) -> EventStream:
         """A stream of what happens from now on."""
-        stream = EventStream(room)
+        stream = EventStream(room, self._streams.discard)
         if self._ended:
             stream.close()
         else:
@@ -182,11 +195,20 @@ class Observers:
             stream.close()
         self._streams.clear()
 
+    def connected(self, event: Connected) -> None:
+        """A device is welcome."""
+        if self:
+            self.tell(DeviceConnected(user=event.user, device=event.device, send_only=event.send_only))
+
+    def disconnected(self, event: Connected) -> None:
+        """A connection that was welcome has ended."""
+        if self:
+            self.tell(DeviceDisconnected(user=event.user, device=event.device, send_only=event.send_only))
+
     def committed(self, batch: Batch, results: Results) -> None:
         """A batch is durable: tell what became true by it."""
-        for opening, opened in zip(batch.openings, results.openings, strict=True):
-            if isinstance(opened, Opened):
-                self.tell(DeviceConnected(user=opening.user, device=opening.device, send_only=opening.send_only))
+        if not self:
+            return
         for block, blocked in zip(batch.blocks, results.blocks, strict=True):
             if isinstance(blocked, tuple):
                 self.tell(BlockChanged(user=block.user, peer=block.peer, blocked=block.blocked))

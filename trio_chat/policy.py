@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .core.batch import Draft
+from .core.batch import Batch, Draft, Results, Stored
 from .core.effects import Judge
 from .core.events import Event, Judged, Rejection
 from .errors import ErrorCode, Rejected, StoreError
@@ -69,10 +70,29 @@ class Hooks(Struct, frozen=True, kw_only=True):
         return self.may_send is not None or self.before_send is not None
 
 
+class _Content(Struct, frozen=True):
+    """What makes a draft the same message as another (S2), whichever connection it came by."""
+
+    sender: str
+    id: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, draft: Draft) -> _Content:
+        parts = (draft.recipient, draft.said or "", draft.kind, draft.target or "")
+        what = "".join(f"{len(part)}:{part}" for part in parts)
+        return cls(draft.sender, draft.id, blake2b(what.encode(), digest_size=16).digest())
+
+
+_REMEMBERED: Final = 4096
+"""Words that are remembered until their message is stored, and messages that were stored lately."""
+
+
 class Policy:
     """Asks the hooks. Drafts of one source come back in order; sources do not wait for one another.
 
-    `report` takes what they said.
+    A message is judged once, although it may come again by another connection before it is stored: the second waits for the
+    word on the first, and is given the same. `report` takes what they said.
     """
 
     def __init__(self, hooks: Hooks, store: Store, report: Callable[[Event], None], settings: Settings) -> None:
@@ -81,6 +101,10 @@ class Policy:
         self._report = report
         self._settings = settings
         self._waiting: dict[int, deque[Judge]] = {}  # by source; of one that is being judged it may be empty
+        self._wanted: set[int] = set()  # the serials of those that were not withdrawn
+        self._under_way: dict[_Content, trio.Event] = {}
+        self._accepted: OrderedDict[_Content, Draft] = OrderedDict()
+        self._settled: OrderedDict[_Content, None] = OrderedDict()
         self._new: list[int] = []
         self._submitted = trio.Event()
 
@@ -92,6 +116,19 @@ class Policy:
             self._new.append(source)
             self._submitted.set()
         self._waiting[source].append(judge)
+        self._wanted.add(judge.serial)
+
+    def withdraw(self, serials: Iterable[int]) -> None:
+        """These were refused meanwhile: do not ask about them."""
+        self._wanted.difference_update(serials)
+
+    def stored(self, batch: Batch, results: Results) -> None:
+        """A batch is durable: from now on the store knows its messages."""
+        for draft, result in zip(batch.drafts, results.drafts, strict=True):
+            if isinstance(result, Stored):
+                content = _Content.of(draft)
+                self._accepted.pop(content, None)
+                _remember(self._settled, content, None)
 
     async def run(self) -> None:
         """Judge what is submitted, until cancelled. Raises whatever the store raises beside its own errors, in a group."""
@@ -113,14 +150,37 @@ class Policy:
                 known: Sequence[bool] = await self._store.known([(draft.sender, draft.id) for draft in drafts])
             except StoreError as error:
                 for judge in judges:
+                    self._wanted.discard(judge.serial)
                     self._report(Judged(judge.serial, Rejection(error.code)))
                 continue
             for judge, stored in zip(judges, known, strict=True):
-                draft = judge.draft
+                if judge.serial not in self._wanted:
+                    continue
                 # What is stored already gets its first answer from the store, and a deletion nobody's.
-                verdict = draft if stored or draft.text is None else await self._judge(draft, draft.text)
+                verdict: Draft | Rejection = judge.draft
+                if not stored and judge.draft.text is not None:
+                    verdict = await self._judge_once(judge, judge.draft.text)
+                self._wanted.discard(judge.serial)
                 self._report(Judged(judge.serial, verdict))
         del self._waiting[source]
+
+    async def _judge_once(self, judge: Judge, text: str) -> Draft | Rejection:
+        draft, content = judge.draft, _Content.of(judge.draft)
+        while (under_way := self._under_way.get(content)) is not None:
+            await under_way.wait()
+        if content in self._settled or judge.serial not in self._wanted:
+            return draft  # the store has the answer since it was asked; or nobody waits for the word any more
+        if (accepted := self._accepted.get(content)) is not None:
+            return replace(draft, text=accepted.text, sent=accepted.sent)
+        done = self._under_way[content] = trio.Event()
+        try:
+            verdict = await self._judge(draft, text)
+        finally:
+            del self._under_way[content]
+            done.set()
+        if isinstance(verdict, Draft) and judge.serial in self._wanted:
+            _remember(self._accepted, content, verdict)
+        return verdict
 
     async def _judge(self, draft: Draft, text: str) -> Draft | Rejection:
         hooks, seconds = self._hooks, self._settings.hook_timeout
@@ -184,3 +244,12 @@ class Policy:
         except HookFailed:
             allowed = False
         seen[index] = replace(standing, acquainted=allowed)
+
+
+Value = TypeVar("Value")
+
+
+def _remember(memory: OrderedDict[_Content, Value], content: _Content, value: Value) -> None:
+    memory[content] = value
+    while len(memory) > _REMEMBERED:
+        memory.popitem(last=False)

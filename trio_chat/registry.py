@@ -14,7 +14,7 @@ import trio
 
 from .committer import Committer, Loader
 from .core.batch import BlockChange, ConnectionId, Draft, ReadMark, Refused, Removal, Stored
-from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell
+from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell, Unjudge
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
 from .core.machine import Core
 from .core.workload import Workload
@@ -101,14 +101,17 @@ class Registry:
         self._inbox = _Inbox()
         self.put = self._inbox.put
         self.observers = Observers()
-        self._committer = Committer(store, self.put, clock, self.observers)
         self._loader = Loader(store, self.put)
         self._policy = Policy(hooks, store, self.put, settings)
+        onlookers = [self.observers.committed, *([self._policy.stored] if hooks.judge else [])]
+        self._committer = Committer(store, self.put, clock, onlookers)
         watching = self._policy.standings if hooks.may_watch is not None else None
         self._questions = Questions(store, self.put, settings, judge=watching)
         self._calls: dict[Ticket, _Call] = {}
         self._last_ticket: Ticket = 0
         self._sessions: dict[ConnectionId, SessionPort] = {}
+        self._opening: dict[ConnectionId, Connected] = {}
+        self._open: dict[ConnectionId, Connected] = {}
         self.alive: set[ConnectionId] = set()
         """Transports add their connection's id here whenever bytes moved."""
         self._idle = trio.Event()
@@ -118,11 +121,15 @@ class Registry:
     def join(self, session: SessionPort, event: Connected) -> None:
         """A session begins."""
         self._sessions[event.connection] = session
+        self._opening[event.connection] = event
         self.put(event)
 
     def leave(self, connection: ConnectionId) -> None:
         """A session has ended and released everything. `Disconnected` was put before."""
         self._sessions.pop(connection, None)
+        self._opening.pop(connection, None)
+        if (event := self._open.pop(connection, None)) is not None:
+            self.observers.disconnected(event)
         self._questions.withdraw(connection)
         self.alive.discard(connection)
         self._inbox.wake()
@@ -230,6 +237,8 @@ class Registry:
                 self._fulfil(effect)
             elif isinstance(effect, Judge):
                 self._policy.submit(effect)
+            elif isinstance(effect, Unjudge):
+                self._policy.withdraw(effect.serials)
             elif (session := self._sessions.get(effect.connection)) is None:
                 pass  # it has ended, and its Disconnected is on the way
             elif isinstance(effect, Load):
@@ -237,6 +246,9 @@ class Registry:
             elif isinstance(effect, Ask):
                 self._questions.submit(effect)
             else:
+                if (event := self._opening.get(effect.connection)) is not None and isinstance(effect, Resume):
+                    self._open[effect.connection] = self._opening.pop(effect.connection)  # it is welcome
+                    self.observers.connected(event)
                 _carry_out(effect, session)
 
     def _fulfil(self, effect: Fulfil) -> None:

@@ -143,8 +143,6 @@ class Session:
         self._closing: tuple[CloseCode, str] | None = None
         self._write_wanted = trio.Event()
         self._paused = True  # until welcome is queued (C9)
-        self.opened = False
-        """Whether it was welcome."""
         self._handed_over = False
         self._reading = True
         self._read_wanted = trio.Event()
@@ -165,8 +163,9 @@ class Session:
 
     def tell(self, key: tuple[str, str], frame: wire.ServerFrame) -> None:
         """Send a frame behind the outbox, in the place of one of the same `key` that still waits (C8)."""
-        self._outbox.tell(key, frame)
-        self._write_wanted.set()
+        if self._closing is None:
+            self._outbox.tell(key, frame)
+            self._write_wanted.set()
 
     def ping(self) -> None:
         """Send a WebSocket ping when the write under way is done."""
@@ -179,7 +178,6 @@ class Session:
 
     def resume(self) -> None:
         """Read again, as far as this is up to the core."""
-        self.opened = True
         self._paused = False
         self._read_wanted.set()
 
@@ -244,7 +242,7 @@ class Session:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                     await self._transport.close(code, reason)
             finally:
-                chat.leave(self, event)
+                chat.leave(self)
 
     def _may_read(self) -> bool:
         return not self._paused and not self._handed_over and self._outbox.size < self._settings.outbox_bytes

@@ -6,15 +6,19 @@ Works under Trio's autojump clock: the store is a `MemoryStore`, the connections
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
+import anyio
+import anyio.abc
 import trio
 import trio.testing
 
 from . import authenticators
 from .chat import Chat, open_chat
+from .client import ChatClient, open_client
 from .client.raw import RawClient, open_background, wrap_stream
 from .committer import unix_ms
 from .policy import Hooks
@@ -68,6 +72,54 @@ class InMemoryServer:
         """
         query = urlencode({"user": user, "device": device, **parameters})
         return await wrap_stream(self._nursery, await self.stream(), f"ws://localhost/ws?{query}")
+
+    async def byte_stream(self) -> anyio.abc.ByteStream:
+        """A fresh connection as `trio_chat.client.open_client` takes one for its ``connect``."""
+        return _ByteStream(await self.stream())
+
+    def open_client(self, user: str, device: str = "default", **options: Any) -> AbstractAsyncContextManager[ChatClient]:
+        """`trio_chat.client.open_client` for `user`, who may find the server gone and come back.
+
+        Args:
+            user: who it is, for the demo authenticator.
+            device: which of the user's devices.
+            options: more of `open_client`, e.g. ``state``.
+        """
+        url = f"ws://localhost/ws?{urlencode({'user': user})}"
+        return open_client(url, device=device, **{"connect": self.byte_stream, **options})
+
+
+class _ByteStream(anyio.abc.ByteStream):
+    """A stream of Trio's, as AnyIO knows them."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError as error:
+            raise anyio.BrokenResourceError from error
+        except trio.ClosedResourceError as error:
+            raise anyio.ClosedResourceError from error
+        if not data:
+            raise anyio.EndOfStream
+        return bytes(data)
+
+    async def send(self, item: bytes) -> None:
+        try:
+            await self._stream.send_all(item)
+        except trio.BrokenResourceError as error:
+            raise anyio.BrokenResourceError from error
+        except trio.ClosedResourceError as error:
+            raise anyio.ClosedResourceError from error
+
+    async def send_eof(self) -> None:
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 @asynccontextmanager

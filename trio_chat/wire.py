@@ -276,7 +276,7 @@ def weight(frame: ServerFrame) -> int:
             texts = (conversation.last.text if conversation.last else "" for conversation in conversations)
             return 100 + sum(_size(text or "") + 500 for text in texts)
         case Stored(messages=items):
-            return 120 * len(items)
+            return sum(120 + _size(item.text or "") for item in items)
         case Blocked(users=users):
             return 100 + sum(_size(user) + 3 for user in users)
         case DevicesAnswer(devices=devices):

@@ -106,7 +106,7 @@ async def test_frames_it_does_not_know_are_passed_over(autojump_clock: MockClock
 
         def newer(payload: bytes) -> wire.ServerFrame:
             seen.append(payload)
-            return known(payload if len(seen) > 1 else b'{"type":"presence","user":"bob"}')
+            return known(payload if len(seen) > 1 else b'{"type":"later","user":"bob"}')
 
         monkeypatch.setattr(wire, "decode_server", newer)
         assert await alice.receive() == wire.Pong()

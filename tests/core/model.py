@@ -214,7 +214,8 @@ class ModelStore:
             if draft.kind != "message":
                 one_entry = one_entry or not target.stored.peer_seq
         seq = self._enter(draft.sender, draft, sent_at)
-        stored = Stored(seq, 0 if one_entry else self._enter(draft.recipient, draft, sent_at), sent_at)
+        peer_seq = 0 if one_entry else self._enter(draft.recipient, draft, sent_at)
+        stored = Stored(seq, peer_seq, sent_at, text=None if draft.text == draft.said else draft.text)
         self._rows[draft.sender, draft.id] = Row(draft, stored)
         if draft.kind == "delete":
             self._delete(draft)

@@ -476,13 +476,19 @@ class CoreMachine(RuleBasedStateMachine):
         connections = [world.core._connections[client.id] for client in present]
         assert index == {(name, connection.id) for connection in connections for name in connection.watched}
         assert set(presence._leaving) <= set(presence._watchers)
+        assert set(presence._parting) == {(connection.id, name) for connection in connections for name in connection.parting}
         for client in present:
             watched = world.core._connections[client.id].watched
             assert set(watched) <= client.watching
             assert len(watched) <= wire.WATCHED
             for name in client.watching:
                 online = client.marks.online[name][0]
-                assert online == watched.get(name, False)
+                if parted := world.parted.get((client.id, name)):
+                    assert online
+                    assert name not in watched
+                    assert world.now - parted[1] < self.limits.presence_delay, "sees somebody for ever whom a block hides"
+                else:
+                    assert online == watched.get(name, False)
                 if name in watched:
                     assert not world.core_parts(client.user, name)
                     left = world.now - self.last_present[name]

@@ -68,8 +68,23 @@ def test_a_changed_text_is_what_everybody_gets_the_sender_included() -> None:
     world.judge(replace(world.judges[0].draft, text="d**n", sent="darn"))
     world.settle()
     assert [entry.text for entry in bob.entries] == ["d**n"]
-    assert [entry.text for entry in alice.entries] == ["d**n"]
+    assert [item.text for frame in alice.frames if isinstance(frame, wire.Stored) for item in frame.messages] == ["d**n"]
     assert alice.named == {1}
+
+
+def test_a_longer_text_takes_its_room() -> None:
+    """A hook that lengthens texts would let them pile up beyond all bounds (I6)."""
+    world = World(judged=True)
+    alice = world.join("alice")
+    alice.send("first", "bob")
+    alice.send("hi", "bob")
+    world.judge()
+    before = world.core.workload().waiting_bytes
+    world.judge(replace(world.judges[0].draft, text="x" * 1000, sent="hi"))
+    assert world.core.workload().waiting_bytes == before + 998
+    world.settle()
+    assert world.core.workload().waiting_bytes == 0
+    assert world.core._connections[alice.id].unanswered_bytes == 0
 
 
 def test_a_rejection_is_told_with_its_own_words_and_stops_nobody() -> None:
@@ -94,6 +109,7 @@ def test_after_a_rejection_for_now_what_came_behind_it_is_refused_likewise() -> 
     others = other.send("4", "alice")
     world.judge(Rejection(ErrorCode.RATE_LIMITED))
     assert [(id, code) for id, code, _ in refusals(alice)] == [(id, "rate_limited") for id in sent]
+    assert world.unjudged == {judge.serial for judge in world.judges if judge.draft.sender == "alice"}
     # What the application says of those that were refused already comes too late.
     world.judge()
     world.judge()

@@ -237,15 +237,99 @@ def test_a_block_ends_watching_in_both_directions(blocker: str, blocked: str, by
             client.ask(wire.Block if change else wire.Unblock, user=blocked)
         else:
             world.request(BlockChange(blocker, blocked, blocked=change))
-        assert (told(alice), told(bob)) == ([], [])
+        blocked_at = world.now
         world.settle()
-        gone = [("bob", False, None)] if change else []
-        assert told(alice) == gone, "unblocking restores nothing"
-        assert told(bob) == [("alice", *values) for _, *values in gone]
+        world.wait(2.9, alive=(alice, bob))
+        assert (told(alice), told(bob)) == ([], []), "no departure is told so soon"
+        world.wait(0.1, alive=(alice, bob))
+        gone = [(False, int(blocked_at * 1000))] if change else []
+        assert told(alice) == [("bob", *values) for values in gone], "unblocking restores nothing"
+        assert told(bob) == [("alice", *values) for values in gone]
     world.join("bob", "laptop")
     assert told(alice) == []
     watch(alice, "bob")
     assert told(alice) == [("bob", True, None)]
+
+
+def test_who_is_blocked_is_told_what_a_departure_tells() -> None:
+    """If this fails, the blocked can tell a block from a departure, by what they are told or by when (B1)."""
+
+    def experience(block: bool) -> list[tuple[float, list[tuple[str, bool, int | None]]]]:
+        """What alice is told and when, if bob blocks her or leaves; another commit has the mark of leaving ride with it."""
+        world = friends("bob")
+        alice, bob = world.join("alice"), world.join("bob")
+        carol = world.join("carol")
+        watch(alice, "bob")
+        if block:
+            bob.ask(wire.Block, user="alice")
+            world.settle()
+        else:
+            bob.leave()
+            carol.send("hi", "carol")
+            world.settle()
+        heard = []
+        for _ in range(80):
+            world.wait(0.1, alive=(alice, bob, carol) if block else (alice, carol))
+            heard.append((world.now, told(alice)))
+        return heard
+
+    assert experience(block=True) == experience(block=False)
+
+
+def test_what_becomes_of_the_other_after_a_block_is_not_told() -> None:
+    """If this fails, somebody who is blocked sees the other come and go while they look as if they were leaving (B1)."""
+    world = friends("bob")
+    alice, bob = world.join("alice"), world.join("bob")
+    watch(alice, "bob")
+    told(alice)
+    bob.leave()
+    world.wait(1.0, alive=(alice,))
+    world.request(BlockChange("bob", "alice", blocked=True))
+    world.settle()
+    at = int(world.now * 1000)
+    for _ in range(2):
+        world.join("bob").leave()
+        world.wait(1.0, alive=(alice,))
+    world.request(BlockChange("bob", "alice", blocked=False))
+    world.request(BlockChange("bob", "alice", blocked=True))
+    world.join("bob")
+    world.wait(10.0, alive=(alice, *world.present("bob")))
+    assert told(alice) == [("bob", False, at)]
+    assert world.core._presence.deadline is None
+
+
+@pytest.mark.parametrize("how", ["another list", "its end"])
+def test_who_looks_elsewhere_is_not_told_of_a_block(how: str) -> None:
+    """If this fails, a connection is told of somebody it follows no more, or the core keeps what is gone (I6, I7)."""
+    world = friends("bob", "carol")
+    alice, bob = world.join("alice"), world.join("bob")
+    watch(alice, "bob")
+    bob.ask(wire.Block, user="alice")
+    world.settle()
+    assert world.core._presence.deadline == world.now + 3.0
+    told(alice)
+    if how == "another list":
+        watch(alice, "carol")
+        assert [name for name, _, _ in told(alice)] == ["carol"]
+    else:
+        alice.leave()
+    assert world.core._presence._parting == {}
+    assert world.core._presence.deadline is None
+    world.wait(10.0, alive=(alice, bob))
+    assert told(alice) == []
+
+
+def test_who_asks_again_is_told_what_a_stranger_is() -> None:
+    """If this fails, who is blocked and asks again while the other seems to leave goes on seeing them (B1, P2)."""
+    world = friends("bob")
+    alice, bob = world.join("alice"), world.join("bob")
+    watch(alice, "bob")
+    bob.ask(wire.Block, user="alice")
+    world.settle()
+    told(alice)
+    watch(alice, "bob")
+    world.wait(10.0, alive=(alice, bob))
+    assert told(alice) == [("bob", False, None)]
 
 
 def test_who_saw_the_other_away_is_not_told_of_a_block() -> None:

@@ -284,7 +284,12 @@ class Client:
                 assert seq <= world.store.reads[self.user, peer], "a read mark that is not committed (I4)"
             case wire.Presence(user=user, online=online, last_seen=last_seen):
                 assert not (online and last_seen is not None)
-                if user != self.user and (online or last_seen is not None):
+                if (parted := world.parted.pop((self.id, user), None)) is not None:
+                    at, since = parted
+                    assert not online, "sees somebody come whom a block hides (B1)"
+                    assert last_seen == at, "the block is not when they were last seen"
+                    assert world.now - since >= world.settings.presence_delay, "told at once, as no departure is"
+                elif user != self.user and (online or last_seen is not None):
                     assert world.store.acquainted(self.user, user, world.reported_blocks), "none of this user's business"
                 if online:
                     assert world.present(user), "a ghost"
@@ -314,6 +319,8 @@ class World:
         self.core = Core(self.settings, memory_path=memory_path, judged=judged)
         self.judges: list[effects.Judge] = []
         """The drafts that the application is asked about, in the order in which it was asked."""
+        self.unjudged: set[int] = set()
+        """Of these, the ones that nobody waits for any more; the application may just be looking at one."""
         self.store = ModelStore()
         self.now = 1000.0
         self.clients: dict[int, Client] = {}
@@ -323,6 +330,8 @@ class World:
         self.pages: dict[int, Page] = {}
         self.arriving = False
         self.answering = False
+        self.parted: dict[tuple[int, str], tuple[int, float]] = {}
+        """Who is yet to be told that somebody is away whom a block has parted from them; the block's time, on both clocks."""
         self.asks: dict[int, effects.Ask] = {}
         self.fulfilled: dict[int, Stored | Refused | tuple[str, ...] | None] = {}
         self.tickets = 0
@@ -360,6 +369,8 @@ class World:
             self.fulfilled[effect.ticket] = effect.result
         elif isinstance(effect, effects.Judge):
             self.judges.append(effect)
+        elif isinstance(effect, effects.Unjudge):
+            self.unjudged |= set(effect.serials)
         else:
             self._carry_out_for(effect)
 
@@ -470,8 +481,17 @@ class World:
         for user in self.store.logs:
             self.reported[user] = self.store.head(user)
         self.reported_blocks = set(self.store.blocks)
-        results, self.batch, self.results = self.results, None, None
+        results, batch, self.batch, self.results = self.results, self.batch, None, None
+        for change, result in zip(batch.blocks, results.blocks, strict=True):
+            if change.blocked and not isinstance(result, Refused):
+                self._part(change.user, change.peer, results.at)
         self.handle(events.Committed(results))
+
+    def _part(self, one: str, other: str, at: int) -> None:
+        for client in self.clients.values():
+            name = {one: other, other: one}.get(client.user)
+            if client.open and name in client.watching and client.marks.online[name][0]:
+                self.parted.setdefault((client.id, name), (at, self.now))
 
     def commit(self, refuse: Callable[[Draft], ErrorCode | None] = accept) -> None:
         """The batch in flight becomes durable, and the core learns it."""
@@ -515,6 +535,7 @@ class World:
             assert isinstance(ask.question, wire.Watch)
             assert asker.asking.pop(0) == ask.question.ref
             asker.watching = set(ask.question.users)
+            self.parted = {key: block for key, block in self.parted.items() if key[0] != client}
         self.answering = True
         self.handle(event)
         self.answering = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from trio_chat.core.batch import Batch, PageRequest, Refused, Stored
+from trio_chat.core.batch import Batch, Draft, PageRequest, Refused, Stored
 from trio_chat.errors import ErrorCode
 
 from .conftest import Backend, draft
@@ -24,12 +24,12 @@ async def test_a_changed_text_is_stored_and_the_sent_one_recognised(backend: Bac
     """A retry of what a hook has changed would be a conflict, or the message would be stored as it was sent (S2)."""
     changed = replace(draft("alice", "bob", "1", "darn"), text="d**n", sent="darn")
     async with backend.open() as store:
-        assert (await store.append(Batch(drafts=(changed,)), 1000)).drafts == (Stored(1, 1, 1000),)
+        assert (await store.append(Batch(drafts=(changed,)), 1000)).drafts == (Stored(1, 1, 1000, text="d**n"),)
         (page,) = await store.pages([PageRequest("bob", 0, 10, 1000)])
         assert [message.text for message in page.messages] == ["d**n"]
         again = (draft("alice", "bob", "1", "darn"), draft("alice", "bob", "1", "d**n"))
         assert (await store.append(Batch(drafts=again), 2000)).drafts == (
-            Stored(1, 1, 1000, new=False),
+            Stored(1, 1, 1000, new=False, text="d**n"),
             Refused(ErrorCode.ID_CONFLICT),
         )
 
@@ -45,3 +45,20 @@ async def test_who_blocks_or_is_blocked_is_parted(backend: Backend) -> None:
             (standing,) = await store.standings(viewer, [user])
             assert (standing.parted, standing.acquainted) == (True, False)
         assert [one.parted for one in await store.standings("alice", ["carol", "nobody", "alice"])] == [False] * 3
+
+
+async def test_who_sent_a_changed_text_is_told_it_each_time(backend: Backend) -> None:
+    """A client that lost the first answer would go on showing what it sent, and nobody else has (C5)."""
+    changed = replace(draft("alice", "bob", "1", "darn"), text="d**n", sent="darn")
+    plain = draft("alice", "bob", "2", "hi")
+    async with backend.open() as store:
+        first = await store.append(Batch(drafts=(changed, changed, plain)), 1000)
+        again = await store.append(Batch(drafts=(draft("alice", "bob", "1", "darn"), plain)), 2000)
+        assert [result.text for result in first.drafts + again.drafts if isinstance(result, Stored)] == [
+            *("d**n", "d**n", None),
+            *("d**n", None),
+        ]
+        await store.append(Batch(drafts=(Draft(1, "alice", "bob", "3", None, "delete", "1"),)), 3000)
+        (gone,) = (await store.append(Batch(drafts=(changed,)), 4000)).drafts
+        assert isinstance(gone, Stored)
+        assert gone.text is None

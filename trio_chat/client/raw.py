@@ -14,6 +14,7 @@ import wsproto.utilities
 
 from .. import wire
 from ..errors import ChatError, CloseCode
+from .background import leaves
 
 __all__ = ["ClosedByServer", "NotConnected", "RawClient", "open_background", "open_raw_client", "wrap_stream"]
 
@@ -96,17 +97,10 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
             finally:
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if body is None or not _leaves(group) <= _leaves(body):
+        if body is None or not leaves(group) <= leaves(body):
             raise
     if body is not None:
         raise body
-
-
-def _leaves(error: BaseException) -> set[int]:
-    """The exceptions in a group, however deep: a nursery makes the groups anew, but not what is in them."""
-    if isinstance(error, BaseExceptionGroup):
-        return {leaf for inner in error.exceptions for leaf in _leaves(inner)}
-    return {id(error)}
 
 
 @asynccontextmanager

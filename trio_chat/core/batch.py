@@ -123,13 +123,15 @@ class Stored(Struct, frozen=True):
     """A draft's place: `seq` in the sender's log, `peer_seq` in the recipient's.
 
     `peer_seq` is 0 if there is no second entry: a message to oneself, or to somebody who blocks the sender (L1). `new` is
-    False if the id was stored before; then this repeats the first answer.
+    False if the id was stored before; then this repeats the first answer. `text` is what was stored, if that is not what the
+    client sent (`Draft.sent`).
     """
 
     seq: int
     peer_seq: int
     sent_at: int
     new: bool = True
+    text: str | None = None
 
 
 class Refused(Struct, frozen=True):

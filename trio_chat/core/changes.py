@@ -29,13 +29,13 @@ class Changes:
             return ErrorCode.BAD_QUERY  # nobody is another to themselves
         return ErrorCode.OVERLOADED if self._intake.full else None
 
-    def blocked(self, change: BlockChange, blocked: tuple[str, ...]) -> None:
-        """The user blocks `blocked` now. What was ephemeral between the two ends here, in both directions."""
+    def blocked(self, change: BlockChange, blocked: tuple[str, ...], at: int, now: float) -> None:
+        """The user blocks `blocked` now, as of Unix milliseconds `at`. What was ephemeral between the two ends here, in both directions."""
         user = self._users.get(change.user)
         if user is not None:
             user.blocked = frozenset(blocked)
         if change.blocked:
-            self._presence.part(change.user, change.peer)
+            self._presence.part(change.user, change.peer, at, now)
 
     def removed(self, removal: Removal, now: float) -> None:
         """The device is forgotten. Its connection ends without leaving a mark.

@@ -129,8 +129,8 @@ class Connection:
 
     __slots__ = (
         "acked", "asked", "closing", "device", "gone", "heard", "id", "loading", "named", "next_size", "offered",
-        "open", "paused", "pinged", "refusal", "request", "send_only", "sent", "unanswered", "unanswered_bytes", "user",
-        "waiting", "wants", "watched", "window",
+        "open", "parting", "paused", "pinged", "refusal", "request", "send_only", "sent", "unanswered",
+        "unanswered_bytes", "user", "waiting", "wants", "watched", "window",
     )  # fmt: skip
 
     def __init__(self, event: Connected, user: User, settings: Settings, now: float) -> None:
@@ -165,6 +165,8 @@ class Connection:
         """Those that come after it."""
         self.watched: dict[str, bool] = {}
         """Whose presence it follows, and whether it was told last that the user is online."""
+        self.parting: set[str] = set()
+        """Whom it follows no more because of a block, and was not told yet that they are away."""
         self.paused = True
         self.refusal: Refusal | None = None
         self.closing: CloseCode | None = None

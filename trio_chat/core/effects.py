@@ -66,6 +66,12 @@ class Judge(Struct, frozen=True):
     draft: Draft
 
 
+class Unjudge(Struct, frozen=True):
+    """For no connection: these drafts were refused meanwhile. The application need not be asked; no answer is waited for."""
+
+    serials: tuple[int, ...]
+
+
 class Load(Struct, frozen=True):
     """Read a page for the connection; answer with `Loaded` or `LoadFailed`."""
 
@@ -99,4 +105,4 @@ class Close(Struct, frozen=True):
     reason: str = ""
 
 
-Effect: TypeAlias = Send | Offer | Tell | Ask | Fulfil | Judge | Load | Ping | Pause | Resume | Close
+Effect: TypeAlias = Send | Offer | Tell | Ask | Fulfil | Judge | Unjudge | Load | Ping | Pause | Resume | Close

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 
 from .batch import Draft
-from .effects import Effect, Judge
+from .effects import Effect, Judge, Unjudge
 from .intake import Intake, Pending
 
 __all__ = ["Judging"]
@@ -40,5 +40,7 @@ class Judging:
 
     def withdraw(self, sources: Container[int]) -> list[Pending[Draft]]:
         """Take out and return what waits of these sources: it was sent after something that is refused for now (S4)."""
-        serials = [serial for serial, pending in self._waiting.items() if pending.source in sources]
+        serials = tuple(serial for serial, pending in self._waiting.items() if pending.source in sources)
+        if serials:
+            self._emit(Unjudge(serials))
         return [pending for serial in serials if (pending := self.judged(serial)) is not None]

@@ -276,7 +276,7 @@ class Core:
         for connection, opened in zip(done.openings, results.openings, strict=True):
             self._opened(connection, opened, now)
         for block, blocked in zip(done.blocks, results.blocks, strict=True):
-            self._requests.blocked(block, blocked)
+            self._requests.blocked(block, blocked, results.at, now)
         for connection in done.openings:
             if connection.present and not connection.gone:
                 self._presence.came(connection.user)

@@ -1,12 +1,15 @@
 """Who is there: the users each connection follows, and what it was told of them. Nothing of it is stored.
 
 A user is online while a connection of theirs is open that is not send-only. Going away is told a little later, so that a
-reconnect is no flicker: the watcher who saw the user online goes on seeing that until the time is up.
+reconnect is no flicker: the watcher who saw the user online goes on seeing that until the time is up. A block goes the same
+way, for both: it must look as if the other had left at that moment, and not come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+
+from msgspec import Struct
 
 from .. import wire
 from ..retrieval import Standing
@@ -28,6 +31,14 @@ class _Leaving:
         self.last_seen: int | None = None
 
 
+class _Parting(Struct, frozen=True):
+    """A watcher whom a block has parted from a user it sees online: when it is told that the user has gone, and since when."""
+
+    connection: Connection
+    until: float
+    last_seen: int | None
+
+
 class Presence:
     """Follows who comes and goes. `users` are those with a connection, `emit` takes the effects.
 
@@ -40,11 +51,13 @@ class Presence:
         self._emit = emit
         self._watchers: dict[str, dict[ConnectionId, Connection]] = {}
         self._leaving: dict[str, _Leaving] = {}  # in the order of their times: all wait equally long
+        self._parting: dict[tuple[ConnectionId, str], _Parting] = {}  # in the order of their times, too
 
     @property
     def deadline(self) -> float | None:
         """When it is to be told next that somebody has gone."""
-        return next((leaving.until for leaving in self._leaving.values()), None)
+        leaving, parting = next(iter(self._leaving.values()), None), next(iter(self._parting.values()), None)
+        return min((next_one.until for next_one in (leaving, parting) if next_one is not None), default=None)
 
     def watch(self, connection: Connection, standings: Iterable[Standing], parted: Collection[str]) -> None:
         """The connection follows these users from now on and no others, and is told how each is.
@@ -69,6 +82,9 @@ class Presence:
         for name in connection.watched:
             self._withdraw(connection, name)
         connection.watched.clear()
+        for name in connection.parting:
+            del self._parting[connection.id, name]
+        connection.parting.clear()
 
     def came(self, user: User) -> None:
         """A connection of the user was opened."""
@@ -92,18 +108,24 @@ class Presence:
 
     def tick(self, now: float) -> None:
         """Tell of those who have been gone for long enough."""
-        while (deadline := self.deadline) is not None and deadline <= now:
-            name, leaving = next(iter(self._leaving.items()))
+        while (gone := next(iter(self._leaving.items()), None)) is not None and gone[1].until <= now:
+            name, leaving = gone
             del self._leaving[name]
             for connection in self._watchers.get(name, {}).values():
                 if connection.watched[name]:
                     connection.watched[name] = False
                     self._tell(connection, name, leaving.last_seen)
+        while (parted := next(iter(self._parting.items()), None)) is not None and parted[1].until <= now:
+            (_, name), parting = parted
+            del self._parting[parted[0]]
+            parting.connection.parting.remove(name)
+            self._tell(parting.connection, name, parting.last_seen)
 
-    def part(self, one: str, other: str) -> None:
-        """One of the two blocks the other now: neither follows the other any more, and has to ask anew afterwards (B1).
+    def part(self, one: str, other: str, at: int, now: float) -> None:
+        """One of the two blocks the other now, as of Unix milliseconds `at`: neither follows the other any more (B1).
 
-        A watcher who saw the other online sees them leave. To who did not, nothing is said: it would tell of the block.
+        A watcher who saw the other online sees them leave, as late as ever, and hears nothing more: who is blocked cannot
+        tell. To who did not, nothing is said: it would tell of the block. To follow again is to ask anew.
         """
         for viewer, name in ((one, other), (other, one)):
             user = self._users.get(viewer)
@@ -114,7 +136,8 @@ class Presence:
                 if name in connection.watched:
                     self._withdraw(connection, name)
                     if connection.watched.pop(name):
-                        self._tell(connection, name, None)
+                        connection.parting.add(name)
+                        self._parting[connection.id, name] = _Parting(connection, now + self._delay, at or None)
 
     def _withdraw(self, connection: Connection, name: str) -> None:
         watchers = self._watchers[name]

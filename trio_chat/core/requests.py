@@ -87,10 +87,10 @@ class Requests:
         self._presence.watch(connection, event.standings, connection.request.parted)
         self._finish(connection)
 
-    def blocked(self, pending: Pending[BlockChange], result: tuple[str, ...] | Refused) -> None:
-        """A block or its end is committed, or refused."""
+    def blocked(self, pending: Pending[BlockChange], result: tuple[str, ...] | Refused, at: int, now: float) -> None:
+        """A block or its end is committed, as of Unix milliseconds `at`, or refused."""
         if not isinstance(result, Refused):
-            self._changes.blocked(pending.command, result)
+            self._changes.blocked(pending.command, result, at, now)
         if pending.ticket is not None:
             self._emit(Fulfil(pending.ticket, result))
         elif (asked := _asked(pending)) is not None:

@@ -85,7 +85,10 @@ class Sending:
             return None
         verdict = event.verdict
         if isinstance(verdict, Draft):
-            self._intake.add_draft(replace(pending, command=verdict))
+            size = _size(verdict)
+            if pending.connection is not None:
+                pending.connection.unanswered_bytes += size - pending.size
+            self._intake.add_draft(replace(pending, command=verdict, size=size))
             return None
         self._refuse(pending, verdict.code, now, verdict.message)
         if verdict.code.retryable:
@@ -152,7 +155,7 @@ class Sending:
         connection.answered(pending.size)
         if not connection.gone:
             self._delivery.named(connection, stored.seq)
-            item = wire.StoredItem(id=draft.id, seq=stored.seq, sent_at=stored.sent_at)
+            item = wire.StoredItem(id=draft.id, seq=stored.seq, sent_at=stored.sent_at, text=stored.text)
             self._emit(Send(connection.id, wire.Stored(messages=[item])))
 
     def _fulfil(self, pending: Pending[Draft], result: Stored | Refused) -> None:
@@ -177,10 +180,8 @@ class Sending:
             reply_to=draft.target if draft.kind == "message" else None,
             target=draft.target if draft.kind != "message" else None,
         )
-        # Who sent a text that a hook has changed does not hold the message by having sent it.
-        teller = pending.connection if draft.sent is None else None
         for connection in user.connections.values():
-            self._delivery.committed(connection, message, own=connection is teller)
+            self._delivery.committed(connection, message, own=connection is pending.connection)
 
 
 def _size(draft: Draft) -> int:

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from ..core.batch import Draft, Refused, Stored
 from ..errors import ErrorCode
 from ..settings import Settings
@@ -22,6 +24,10 @@ __all__ = ["NEWEST", "Drafts"]
 
 KNOWN = """
     SELECT json_group_array(json_array(v.column1, m.digest = v.column4, m.seq, m.peer_seq, m.sent_at))
+    FROM (VALUES {rows}) AS v CROSS JOIN messages AS m ON m.sender = v.column2 AND m.client_id = v.column3"""
+# The texts of those that were sent again; a row may have more values than this needs.
+TEXTS = """
+    SELECT json_group_array(json_array(v.column1, m.text))
     FROM (VALUES {rows}) AS v CROSS JOIN messages AS m ON m.sender = v.column2 AND m.client_id = v.column3"""
 NEWEST = "SELECT coalesce(max(id), 0) FROM messages"
 INSERT_MESSAGES = """
@@ -108,9 +114,13 @@ class Drafts:
                 if recipient is not None and recipient.blocks:
                     pairs.add((recipient.id, sender.id))
         look_at(self.connection, recipients.values(), self.settings, messages=len(drafts), size=size)
+        found = look_up(self.connection, KNOWN, sent)
+        texts = dict(look_up(self.connection, TEXTS, [row for row in sent if row[0] in {index for index, *_ in found}]))
         known: dict[int, Stored | Refused] = {
-            index: Stored(seq, peer_seq, sent_at, new=False) if same else Refused(ErrorCode.ID_CONFLICT)
-            for index, same, seq, peer_seq, sent_at in look_up(self.connection, KNOWN, sent)
+            index: Stored(seq, peer_seq, sent_at, new=False, text=_changed(texts[index], drafts[index]))
+            if same
+            else Refused(ErrorCode.ID_CONFLICT)
+            for index, same, seq, peer_seq, sent_at in found
         }
         return known, those_blocked(self.connection, pairs)
 
@@ -153,7 +163,7 @@ class Drafts:
         self.messages.append((id, sender.id, draft.id, digest, seq, peer_seq, sent_at, size, kind, target, text))
         if self.targets is not None:
             self.targets.stored(draft, sender, Target(id, recipient.id, peer_seq, kind), about)
-        return Stored(seq, peer_seq, sent_at)
+        return Stored(seq, peer_seq, sent_at, text=_changed(draft.text, draft))
 
     def flush(self) -> None:
         """Write conversations, messages, log rows and the index of words. The users must have been written before."""
@@ -181,4 +191,9 @@ class Drafts:
 
 
 def _again(first: Stored) -> Stored:
-    return Stored(first.seq, first.peer_seq, first.sent_at, new=False)
+    return replace(first, new=False)
+
+
+def _changed(stored: str | None, draft: Draft) -> str | None:
+    """What is stored in place of what the client sent; None if it is the same, or deleted by now."""
+    return None if stored == draft.said else stored

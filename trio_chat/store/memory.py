@@ -256,10 +256,10 @@ class MemoryStore:
         first = self._sent.get((draft.sender, draft.id))
         if first is None:
             return None
-        known, _, answer = first
+        known, entry, answer = first
         if known != self._digest(draft):
             return Refused(ErrorCode.ID_CONFLICT)
-        return Stored(answer.seq, answer.peer_seq, answer.sent_at, new=False)
+        return Stored(answer.seq, answer.peer_seq, answer.sent_at, new=False, text=_changed(entry.text, draft))
 
     def _target(self, draft: Draft) -> Entry | None:
         """The message a draft is about: for a reply one that its sender has, for the rest one of its sender's own."""
@@ -299,7 +299,7 @@ class MemoryStore:
             target.edits.append(entry)
         elif target is not None and draft.kind == "delete":
             target.delete()
-        stored = Stored(entry.seq, entry.peer_seq, sent_at)
+        stored = Stored(entry.seq, entry.peer_seq, sent_at, text=_changed(text, draft))
         self._sent[draft.sender, draft.id] = self._digest(draft), entry, stored
         return stored
 
@@ -340,6 +340,11 @@ def _merged(progress: Iterable[Progress]) -> list[Progress]:
         delivered, read = marks.get((one.user, one.peer), (0, 0))
         marks[one.user, one.peer] = max(delivered, one.delivered), max(read, one.read)
     return [Progress(user, peer, *values) for (user, peer), values in marks.items()]
+
+
+def _changed(stored: str | None, draft: Draft) -> str | None:
+    """What is stored in place of what the client sent; None if it is the same, or deleted by now."""
+    return None if stored == draft.said else stored
 
 
 def _require_text(batch: Batch) -> None:

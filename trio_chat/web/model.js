@@ -85,12 +85,12 @@ export class Thread {
 
   /** The outbox has lost this draft: it is stored at `seq`. */
   stored(draft) {
-    const { id, seq, sent_at } = draft;
+    const { id, seq, sent_at, text } = draft;
     if (draft.type === "edit") return this.edit({ from: this.user, target: draft.target, text: draft.text, seq, sent_at }, id);
     if (draft.type === "delete") return this.remove({ from: this.user, target: draft.target });
     const message = this.known.get(key(this.user, id));
     if (!message || (this.newer && seq > this.newest)) return;
-    Object.assign(message, { seq, at: sent_at, state: "stored", version: message.version + 1 });
+    Object.assign(message, { seq, at: sent_at, text, state: "stored", version: message.version + 1 });
     this.#sort();
   }
 

@@ -463,13 +463,13 @@ export class Chat {
     this.#later({ moved: true });
   }
 
-  /** @param {{id: string, seq: number, sent_at: number}} item */
-  #settled({ id, seq, sent_at }) {
+  /** @param {{id: string, seq: number, sent_at: number, text?: string}} item the text is there if the server has changed it */
+  #settled({ id, seq, sent_at, text }) {
     const draft = this.#outbox.stored(id);
     if (!draft) return;
     this.#held.add(`${this.user}\0${id}`);
     this.#remove.push(id);
-    this.#emit("stored", { ...draft, seq, sent_at });
+    this.#emit("stored", { ...draft, ...(text === undefined ? {} : { text }), seq, sent_at });
   }
 
   /** @param {Frame} error */
