@@ -160,6 +160,7 @@ export class Chat {
   #typing = new Map(); // to whom, and when it was said last
   /** @type {string[] | null} */
   #watched = null;
+  #unwatched = false; // the server was not told so
   #off = () => {};
 
   /** Use `connect`. @param {Options & {url: URL, user: string}} options @param {Storage} storage */
@@ -297,7 +298,8 @@ export class Chat {
    */
   watch(users) {
     this.#watched = [...users];
-    this.#link.send({ type: "watch", ref: uuid(), users });
+    this.#unwatched = true;
+    this.#later();
   }
 
   /** @param {HistoryQuery} [query] @param {{signal?: AbortSignal}} [options] @returns {Promise<HistoryPage>} */
@@ -405,7 +407,7 @@ export class Chat {
     this.#early.clear();
     this.#storage.position = { log: welcome.log, after: welcome.cursor };
     this.#emit("welcome", { ...welcome, reset });
-    if (this.#watched) this.#link.send({ type: "watch", ref: uuid(), users: this.#watched });
+    this.#unwatched = this.#watched !== null;
     this.#later({ moved: true });
   }
 
@@ -515,6 +517,7 @@ export class Chat {
 
   #work() {
     this.#turn = false;
+    this.#inquire();
     const put = this.#put.splice(0);
     const remove = this.#remove.splice(0);
     const held = this.#manual ? Math.min(this.#n, this.#confirmed) : this.#n;
@@ -523,6 +526,12 @@ export class Chat {
     this.#moved = false;
     if (!written) this.#transmit();
     if (remove.length && this.#outbox.size === 0) this.#emit("empty", {});
+  }
+
+  /** Questions need no storage, so they do not wait for it. */
+  #inquire() {
+    this.#requests.pump();
+    if (this.#unwatched && this.#link.send({ type: "watch", ref: uuid(), users: this.#watched })) this.#unwatched = false;
   }
 
   /** Writes, and then acknowledges and sends: what is not in storage yet is not held, and must not be sent. @param {{put: Draft[], remove: string[], moved: boolean}} what */
@@ -546,7 +555,6 @@ export class Chat {
     for (const peer of this.#unsaid) {
       if (this.#link.send({ type: "read", peer, seq: this.#reads.get(peer) })) this.#unsaid.delete(peer);
     }
-    this.#requests.pump();
   }
 }
 
