@@ -278,12 +278,16 @@ async def black_hole() -> AsyncIterator[int]:
 
 async def _swallow(stream: anyio.abc.SocketStream) -> None:
     head = b""
-    while b"\r\n\r\n" not in head:
-        head += await stream.receive()
-    connection = Connection(stream, head.rstrip(b"\r\n"), 0)  # type: ignore[arg-type]
-    await connection.accept()
-    await connection.send(welcome())
-    await anyio.sleep_forever()
+    try:
+        while b"\r\n\r\n" not in head:
+            head += await stream.receive()
+        connection = Connection(stream, head.rstrip(b"\r\n"), 0)  # type: ignore[arg-type]
+        await connection.accept()
+        await connection.send(welcome())
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.aclose_forcefully(stream)
 
 
 async def test_leaving_a_socket_that_is_not_read() -> None:
