@@ -77,7 +77,13 @@ def _wheel(session: nox.Session) -> str:
     return str(wheel)
 
 
-def _pytest(session: nox.Session, *options: str, default: Sequence[str] = (), coverage: bool = False) -> None:
+def _pytest(
+    session: nox.Session,
+    *options: str,
+    default: Sequence[str] = (),
+    coverage: bool = False,
+    profile: str = "ci",
+) -> None:
     """Run the tests of this checkout on the installed package, from a place where the checkout's own cannot be imported."""
     arguments = session.posargs or default
     paths = [str(ROOT / arg) if (ROOT / arg.partition("::")[0]).exists() else arg for arg in arguments]
@@ -87,7 +93,7 @@ def _pytest(session: nox.Session, *options: str, default: Sequence[str] = (), co
     with session.chdir(session.create_tmp()):
         installed = session.run("python", "-c", "import trio_chat; print(trio_chat.__file__)", silent=True)
         session.log(f"testing {str(installed).strip()}")
-        env = {"HYPOTHESIS_PROFILE": "ci", "TRIO_CHAT_INSTALLED": str(installed).strip()}
+        env = {"HYPOTHESIS_PROFILE": profile, "TRIO_CHAT_INSTALLED": str(installed).strip()}
         session.run(*runner, f"--rootdir={ROOT}", f"--config-file={ROOT / 'pyproject.toml'}", *options, *paths, env=env)
 
 
@@ -131,7 +137,7 @@ def tests(session: nox.Session) -> None:
     """The tests, on the built wheel; on the oldest Python with the coverage of the rooms that hold the promises."""
     session.install(_wheel(session), *_group("test"))
     measured = session.python == OLDEST and not session.posargs
-    _pytest(session, coverage=measured)
+    _pytest(session, coverage=measured, profile="ci" if session.python == OLDEST else "brief")
     if measured:
         rooms = ",".join(f"*/trio_chat/{room}" for room in FULLY_COVERED)
         with session.chdir(session.create_tmp()):
@@ -143,7 +149,15 @@ def tests(session: nox.Session) -> None:
 def editable(session: nox.Session) -> None:
     """What differs in an editable install: where the migrations and the package's other files are found."""
     session.install("-e", ".", *_group("test"))
-    _pytest(session, default=["tests/store", "tests/test_suite.py", "tests/test_house.py"])
+    _pytest(
+        session,
+        default=[
+            "tests/store/test_migration.py",
+            "tests/store/test_schema.py",
+            "tests/test_suite.py",
+            "tests/test_house.py",
+        ],
+    )
 
 
 @nox.session(python=OLDEST, venv_backend="uv", requires=["build"])

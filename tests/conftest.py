@@ -35,6 +35,8 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=_SLOW,
 )
+# What differs between two Pythons shows in a few examples; the many are tried on the oldest one.
+settings.register_profile("brief", settings.get_profile("ci"), max_examples=15, stateful_step_count=25)
 settings.register_profile(
     "proofs", max_examples=2_000, stateful_step_count=100, deadline=None, print_blob=True, suppress_health_check=_SLOW
 )
