@@ -16,7 +16,7 @@ import msgspec
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, expect
 from websockets.sync.client import connect
 
-SETTINGS: Final = "ping_interval = 2.0\nping_timeout = 2.0\nretry_spread = 1.0\n"
+SETTINGS: Final = "ping_interval = 2.0\nping_timeout = 2.0\nhook_timeout = 2.0\nretry_spread = 1.0\n"
 """So that what takes a minute in the world takes seconds here."""
 
 

@@ -65,12 +65,14 @@ def test_nginx_would_have_cut_it(tmp_path: Path, browser: Browser) -> None:
         crowd_at(browser, nginx.url) as crowd,
     ):
         bob = crowd.person("bob", "alice")
+        bob.says("Hi Alice")
+        bob.ticks("stored")
         with bob.page.expect_event("websocket", timeout=(READ_TIMEOUT + 10) * 1000) as again:
             before = time.monotonic()
         assert time.monotonic() - before > READ_TIMEOUT - 1
         assert again.value.url.startswith("wss://")
         server.say("alice", "bob", ["Hi Bob"])
-        bob.sees("Hi Bob")
+        bob.sees("Hi Alice", "Hi Bob")
 
 
 def test_a_restart_of_nginx_costs_nothing(crowd: Crowd, nginx: Nginx) -> None:
