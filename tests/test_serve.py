@@ -22,6 +22,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from trio_chat import authenticators, wire
 from trio_chat.chat import Chat, open_chat
 from trio_chat.errors import CloseCode, ConfigurationError
+from trio_chat.model import Identity
 from trio_chat.serve import handle, serve_listeners, serve_tcp
 from trio_chat.settings import Settings
 from trio_chat.store.memory import MemoryStore
@@ -34,6 +35,11 @@ from .transport.peer import BINARY, CLOSE, CONT, PING, TEXT, Peer
 from .transport.peer import frame as client_frame
 
 FAST = Settings(send_rate=None, close_timeout=0.2)
+
+
+async def whoever(request: Request) -> Identity:
+    """Believes everybody, from wherever they are."""
+    return Identity(request.parameter("user") or "nobody", request.parameter("device") or "default")
 
 
 @asynccontextmanager
@@ -130,7 +136,7 @@ async def test_one_address_has_a_cap() -> None:
             assert status(refused) == 503
             assert b"Retry-After: " in refused
         await chat.registry.wait_idle()
-        async with listening(chat, trusted_proxies=["127.0.0.0/8"]) as (connect, _, _):
+        async with listening(chat, trusted_proxies=["127.0.0.0/8"], authenticate=whoever) as (connect, _, _):
             for n in range(2):
                 for hop in ("192.0.2.1", "192.0.2.2, 192.0.2.3"):
                     await dial(await connect(), f"/ws?user=user{n}-{hop[-1]}", UPGRADE | {"X-Forwarded-For": hop})

@@ -71,6 +71,8 @@ class Model:
         self.delivered: dict[str, int] = {}
         self.read: dict[tuple[str, str], int] = {}
         self.blocks: set[tuple[str, str]] = set()
+        self.parted: dict[frozenset[str], dict[str, tuple[int, int]]] = {}
+        """How far either had got, delivered and read, when the first of them blocked the other."""
         self.here: dict[tuple[str, str], Here] = {}
         self.leaving: dict[str, float] = {}
 
@@ -198,6 +200,12 @@ class Model:
     # Who knows of whom.
 
     def block(self, user: str, peer: str) -> None:
+        if not self.apart(user, peer):
+            marks = {
+                one: (self.delivered.get(one, 0), self.read.get((one, other), 0))
+                for one, other in ((user, peer), (peer, user))
+            }
+            self.parted[frozenset((user, peer))] = marks
         self.blocks.add((user, peer))
         for viewer, name in ((user, peer), (peer, user)):
             for here in self.present(viewer):
@@ -274,7 +282,10 @@ class Model:
         entries = [entry for entry in self.log(user) if entry.peer(user) == peer]
         messages = [entry for entry in entries if entry.kind == "message"]
         read, own_read = self.read.get((peer, user), 0), self.read.get((user, peer), 0)
-        there = max(self.delivered.get(peer, 0), read)
+        there = self.delivered.get(peer, 0)
+        if self.apart(user, peer):  # nothing that the peer does since then is to be seen
+            there, read = self.parted[frozenset((user, peer))][peer]
+        there = max(there, read)
         here = max(self.delivered.get(user, 0), own_read)
 
         def furthest(author: str, reader: str, upto: int) -> int:

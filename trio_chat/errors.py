@@ -313,20 +313,20 @@ class Rejected(ChatError):
 
     def __init__(self, code: ErrorCode | str = ErrorCode.NOT_ALLOWED, message: str | None = None) -> None:
         self.code = ErrorCode(code)
-        if message is not None and not _can_be_told(message):
+        if message is not None and not self._can_be_told(message):
             raise ValueError("a message for who sent it is a text of at most 500 characters")
         super().__init__(message or self.code.meaning)
         self.message = message
 
-
-def _can_be_told(message: object) -> bool:
-    if not isinstance(message, str) or len(message) > 500:
-        return False
-    try:
-        message.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    return True
+    @staticmethod
+    def _can_be_told(message: object) -> bool:
+        if not isinstance(message, str) or len(message) > 500:
+            return False
+        try:
+            message.encode()
+        except UnicodeEncodeError:  # half a surrogate pair
+            return False
+        return True
 
 
 class Refused(ChatError):

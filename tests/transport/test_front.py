@@ -357,7 +357,7 @@ async def test_a_clients_mistake_is_no_error_of_ours(autojump_clock: MockClock, 
 async def test_the_answer_to_a_hanging_authenticator_comes_with_every_setting(autojump_clock: MockClock) -> None:
     """Else the client of a slow authenticator sees a connection that breaks, and no reason."""
     for handshake, hook_seconds in ((5.0, 5.0), (5.0, 1.0), (2.0, 60.0)):
-        settings = Settings(handshake_timeout=handshake, hook_timeout=hook_seconds)
+        settings = Settings(handshake_timeout=handshake, hook_timeout=hook_seconds, ping_interval=60.0)
         async with open_test_server(settings=settings, authenticate=hook(trio.sleep_forever)) as server:
             before = trio.current_time()
             assert status(await answer(await server.stream(), request("/ws?user=stranger"))) == 503
