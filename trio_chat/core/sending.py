@@ -86,8 +86,8 @@ class Sending:
         verdict = event.verdict
         if isinstance(verdict, Draft):
             size = _size(verdict)
-            if pending.connection is not None:
-                pending.connection.unanswered_bytes += size - pending.size
+            assert pending.connection is not None  # the application's own drafts are not judged
+            pending.connection.unanswered_bytes += size - pending.size
             self._intake.add_draft(replace(pending, command=verdict, size=size))
             return None
         self._refuse(pending, verdict.code, now, verdict.message)
