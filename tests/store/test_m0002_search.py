@@ -53,8 +53,8 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
         connection.executemany("INSERT INTO conversations (id, a, b) VALUES (?, ?, ?)", [(1, 1, 2), (2, 1, 1), (3, 2, 3)])
         connection.executemany(
             "INSERT INTO messages (id, conversation, sender, seq, peer_seq, kind, target, text, client_id, digest, sent_at,"
-            " size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'id' || ?1, x'', 0, 0)",
-            MESSAGES,
+            " size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'id' || ?, x'', 0, 0)",
+            [(*row, row[0]) for row in MESSAGES],
         )
         yield connection
 

@@ -57,6 +57,7 @@ async def person(server: InMemoryServer, user: str, peer: str, **options: Any) -
 async def test_typing_is_told_and_ends(autojump_clock: trio.testing.MockClock) -> None:
     """Else somebody seems to write for ever, or is not seen to write a long message."""
     async with open_test_server() as server, person(server, "alice", "bob") as alice, person(server, "bob", "alice") as bob:
+        await trio.testing.wait_all_tasks_blocked()  # what is ephemeral is dropped while anything else waits to be written
         alice.talk.types(something=True)
         await bob.until(lambda: standing(bob.talk) == "is writing …")
         began = trio.current_time()
