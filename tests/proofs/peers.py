@@ -320,7 +320,7 @@ class _Pair:
             for answer in await peer.read():
                 if answer["type"] == "stored":
                     self._unanswered -= {item["id"] for item in answer["messages"]}
-                elif answer["type"] != "welcome":
+                elif answer["type"] not in ("welcome", "receipt"):
                     self.wrongs.append(f"{self._names[0]}: was told {answer}")
 
     async def _entries(self, peer: Peer) -> None:

@@ -134,7 +134,7 @@ REFUSALS: dict[str, tuple[bytes, set[int | None]]] = {
     "the extension is not ASCII": (upgrade(extra=[b"Sec-WebSocket-Extensions: \xff"]), {400}),
     "the key is not ASCII": (instead("key", b"Sec-WebSocket-Key: \xff"), {400}),
     "the version is not ASCII": (instead("version", b"Sec-WebSocket-Version: 13\xff"), {400}),
-    "the origin is not ASCII": (upgrade(extra=[b"Origin: http://\xff"]), {400}),
+    "the origin is not ASCII": (upgrade(extra=[b"Origin: http://\xff"]), {403}),
     # What must not get as far as a 101.
     "a body": (upgrade(extra=[b"Content-Length: 5"]) + b"hello", {400}),
     "a chunked body": (upgrade(extra=[b"Transfer-Encoding: chunked"]) + b"0\r\n\r\n", {400}),
