@@ -129,7 +129,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "not base64": ({}, "!.!.!", "DecodeError"),
     "header is no JSON": ({}, forged(b"nonsense", claims()), "DecodeError"),
     "header is a list": ({}, forged([1], claims()), "DecodeError"),
-    "header is deep": ({}, forged(nested(4_000), claims()), "DecodeError|RecursionError"),
+    # Pythons differ in whether they read it; one that does finds that nobody who knows the secret has signed it.
+    "header is deep": ({}, forged(nested(4_000), claims(), secret=b"another secret " * 4), "Error"),
     "header is not UTF-8": ({}, forged(b"\xff\xfe", claims()), "Error"),
     "kid is a list": ({}, forged(HEADER | {"kid": [1]}, claims()), "InvalidTokenError"),
     "payload is no JSON": ({}, forged(HEADER, b"nonsense"), "DecodeError"),
