@@ -19,6 +19,7 @@ from . import access
 from .chat import open_chat
 from .configuration import Configuration, load
 from .errors import ConfigurationError
+from .operations import progress
 from .serve import serve_tcp
 from .settings import Settings
 from .store import migration
@@ -26,7 +27,7 @@ from .store.schema import Schema, bundled
 from .store.sqlite import SqliteStore
 from .terminal.chat import chat
 from .terminal.listen import listen
-from .terminal.outcome import Failure, run, say
+from .terminal.outcome import Failure, run
 from .terminal.send import send
 from .transport.pages import demo_pages
 
@@ -135,7 +136,7 @@ def status(db: Path, steps: Path | None) -> None:
 @_steps
 def up(db: Path, steps: Path | None) -> None:
     """Apply the steps that the file lacks, after copying it if it holds anything."""
-    if not _plainly(lambda: migration.up(db, say, _schema(steps))):
+    if not _plainly(lambda: migration.up(db, progress.told(), _schema(steps))):
         click.echo("nothing to do", err=True)
 
 
@@ -145,7 +146,7 @@ def up(db: Path, steps: Path | None) -> None:
 @click.option("--to", metavar="STEP", help="Undo everything after this step.")
 def down(db: Path, steps: Path | None, to: str | None) -> None:
     """Undo the newest step, after copying the file. What an older schema cannot hold is in the copy only."""
-    if not _plainly(lambda: migration.down(db, say, to, _schema(steps))):
+    if not _plainly(lambda: migration.down(db, progress.told(), to, _schema(steps))):
         click.echo("nothing to do", err=True)
 
 
