@@ -21,6 +21,8 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._addresses: Counter[str] = Counter()
+        self.turned_away: Counter[int] = Counter()
+        """The requests that were refused, by their HTTP status."""
         self.connections = 0
         self.half_open = 0
 
