@@ -30,6 +30,7 @@ from .terminal.listen import listen
 from .terminal.outcome import Failure, run
 from .terminal.send import send
 from .transport.pages import demo_pages
+from .transport.patient import PatientListener
 from .transport.supervised import Supervisor
 
 __all__ = ["main"]
@@ -221,7 +222,8 @@ async def _serve(
         async with open_chat(store, settings=store.settings) as chat, trio.open_nursery() as beside:
             async with trio.open_nursery() as nursery:
                 if handed := supervisor.listeners():
-                    listeners = await nursery.start(partial(serve_listeners, chat, handed, **options))
+                    patient = [PatientListener(listener, chat.admission) for listener in handed]
+                    listeners = await nursery.start(partial(serve_listeners, chat, patient, **options))
                 else:
                     listeners = await _started(nursery, partial(serve_tcp, chat, port, host=host, **options), host, port)
                 at = _address(listeners[0])
@@ -247,7 +249,7 @@ async def _started(nursery: trio.Nursery, listening: Callable[..., Awaitable[Any
         raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from error
 
 
-def _address(listener: trio.SocketListener) -> str:
+def _address(listener: trio.SocketListener | PatientListener) -> str:
     name = listener.socket.getsockname()
     if not isinstance(name, tuple):  # a Unix socket that was handed over
         return f"unix:{name}"
