@@ -17,6 +17,9 @@ __all__ = ["FORMATS", "configure"]
 FORMATS: Final = ("console", "json")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_CHATTY: Final = ("httpx2", "httpcore2")
+"""Libraries that log each address they ask, at a level where nobody expects secrets; an address may hold some."""
+
 
 class _Console(logging.Formatter):
     """A line to read; a traceback follows on lines of its own."""
@@ -46,7 +49,9 @@ class _Json(logging.Formatter):
 
 
 def configure(format: str) -> None:
-    """Log to standard error in this format, one of `FORMATS`; in place of what was configured before."""
+    """Log to standard error in this format, one of `FORMATS`, unless logging is configured already."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if format == "json" else _Console())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for library in _CHATTY:
+        logging.getLogger(library).setLevel(logging.WARNING)
