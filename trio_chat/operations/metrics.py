@@ -18,7 +18,7 @@ from ..measures import Distribution
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-__all__ = ["METRICS", "Exposition", "Row"]
+__all__ = ["METRICS", "STATES", "Exposition", "Row"]
 
 Value: TypeAlias = float | Mapping[str, float] | Distribution
 
@@ -81,10 +81,10 @@ METRICS: Final = (
     Row("wal_bytes", "gauge", "The size of its write-ahead log.", lambda held: held.sizes.wal),
     Row("uptime_seconds", "gauge", "Since the chat began.", lambda held: held.uptime),
 )  # fmt: skip
-"""All metrics of the statistics, without their prefix ``trio_chat_``. Beside them there are ``healthy`` and ``ready``."""
+"""All metrics of the statistics, without their prefix ``trio_chat_``. Beside them there are `STATES`."""
 
 _PREFIX: Final = "trio_chat_"
-_STATES: Final = {"healthy": "1 while the store can be written.", "ready": "1 while new connections are served."}
+STATES: Final = {"healthy": "1 while the store can be written.", "ready": "1 while new connections are served."}
 
 
 class Exposition:
@@ -120,7 +120,7 @@ class Exposition:
         for row in METRICS:
             yield self._metric(row, row.value(statistics))
         states = {"healthy": self._chat.failure is None, "ready": self._chat.healthy}
-        for name, meaning in _STATES.items():
+        for name, meaning in STATES.items():
             yield self._core.GaugeMetricFamily(_PREFIX + name, meaning, value=float(states[name]))
 
     def _metric(self, row: Row, value: Value) -> Metric:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from ..errors import ConfigurationError
 
@@ -33,7 +34,8 @@ def watched(*, json: bool) -> Iterator[None]:
     before = os.environ.get("PATH", "")
     os.environ["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{before}"  # it is started by its name
     try:
-        perpetuo.start_watcher(alert_interval=_SECONDS, print_locals=False, json_mode=json)
+        with redirect_stdout(io.StringIO()):  # it prints an empty line where the kernel needs no permission to look on
+            perpetuo.start_watcher(alert_interval=_SECONDS, print_locals=False, json_mode=json)
     except OSError as error:
         raise ConfigurationError(f"perpetuo could not be started: {error.strerror}") from None
     finally:
