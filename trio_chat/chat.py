@@ -110,7 +110,7 @@ class Chat(Voice):
             closed=dict(self.closed),
             turned_away=dict(self.admission.turned_away),
             progress=self.registry.progress(),
-            sizes=self._store.sizes(),
+            sizes=self._store.space(),
             uptime=trio.current_time() - self._began,
             **msgspec.structs.asdict(self.registry.workload()),
         )

@@ -39,7 +39,8 @@ class Operator:
             nursery.start_soon(guarded, there, partial(admin._serve_one, self._answers))
             await here.send_all(request)
             await here.send_eof()
-            return b"".join([data async for data in here])
+            answer = [data async for data in here]
+        return b"".join(answer)
 
     async def asks(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
         fields = {"Host": "127.0.0.1:6663", **{name.replace("_", "-"): value for name, value in headers.items()}}

@@ -52,7 +52,8 @@ async def test_a_whole_run(tmp_path: Path) -> None:
             assert await done("revoke", "--user", "alice", "--admin", admin) == (0, "closed: phone\n", "")
             with pytest.raises(Unauthorized):
                 await anext(alice.messages())
-        metrics = httpx2.get(f"{admin}/metrics", trust_env=False).text
+        async with httpx2.AsyncClient(trust_env=False) as prometheus:
+            metrics = (await prometheus.get(f"{admin}/metrics")).text
         assert "trio_chat_messages_stored_total 1.0" in metrics
         serving.signal(signal.SIGTERM)
         code, log = await serving.ended()
@@ -122,7 +123,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> list
         asked.append(request)
         return httpx2.Response(status, content=body)
 
-    monkeypatch.setattr(running.httpx2, "Client", lambda **_: _Client(transport=httpx2.MockTransport(answer)))
+    monkeypatch.setattr(httpx2, "Client", lambda **_: _Client(transport=httpx2.MockTransport(answer)))
     return asked
 
 

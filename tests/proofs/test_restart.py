@@ -166,14 +166,14 @@ async def test_a_restart_refuses_nobody(tmp_path: Path, figures: Callable[[str],
                 drained = trio.current_time() - began
             async with started(held, tmp_path / "chat.db"):
                 served = trio.current_time() - began
-                with trio.move_on_after(30):
+                with trio.move_on_after(30):  # noqa: ASYNC912
                     while len(crowd.away) < CLIENTS:  # noqa: ASYNC110  (of 500 tasks)
                         await trio.sleep(0.05)
                 back = trio.current_time() - began
                 prober.scope.cancel()
                 await trio.sleep(2)
                 crowd.stop.set()
-                with trio.move_on_after(30):
+                with trio.move_on_after(30):  # noqa: ASYNC912
                     while crowd.missing:  # noqa: ASYNC110  (of 500 tasks)
                         await trio.sleep(0.05)
                 await trio.sleep(0.5)  # for what would come twice

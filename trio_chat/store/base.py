@@ -57,7 +57,7 @@ class Store(Protocol):
         """Why nothing can be written until a restart, or None while all is well."""
         ...
 
-    def sizes(self) -> Sizes:
+    def space(self) -> Sizes:
         """What the store takes of its disk; zeros where there is none. Blocks for microseconds at most."""
         ...
 

@@ -97,7 +97,7 @@ class MemoryStore:
         known = self._contents.users.get(user)
         return [] if known is None else [entry.stored(user) for entry in known.entries]
 
-    def sizes(self) -> Sizes:
+    def space(self) -> Sizes:
         """Zeros: there is no disk."""
         return Sizes()
 

@@ -109,7 +109,7 @@ class SqliteStore:
         """Why nothing can be written until a restart, or None while all is well."""
         return self._health.failure
 
-    def sizes(self) -> Sizes:
+    def space(self) -> Sizes:
         """What the file and its WAL take, in bytes."""
         path = self.path.resolve()
         return Sizes(connection.size_of(path), connection.size_of(path, "-wal"))
