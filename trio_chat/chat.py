@@ -22,6 +22,7 @@ from .observation import EventStream
 from .policy import Hooks
 from .registry import Progress, Registry, SessionPort
 from .settings import Settings
+from .sparing import SparingLog
 from .store.base import Sizes, Store
 from .store.sqlite import SqliteStore
 from .voice import Voice
@@ -81,6 +82,8 @@ class Chat(Voice):
         self._last_connection = 0
         self._began = trio.current_time()
         self.closed: Counter[CloseCode] = Counter()
+        self.refusals = SparingLog("trio_chat.front")
+        """Where each request that is turned away is told, over all listeners."""
         self._handshakes: dict[object, set[tuple[str, str | None]]] = {}
         self._drain_by = math.inf
         self._ended = False

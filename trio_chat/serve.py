@@ -20,7 +20,6 @@ from .errors import CloseCode
 from .model import Identity
 from .revalidation import Revalidate, keep_asking
 from .session import Session
-from .sparing import SparingLog
 from .transport.front import Admitted, Authenticate, FrontDoor
 from .transport.http import HttpError, peer_address
 from .transport.pages import Pages
@@ -60,7 +59,6 @@ class _Porch:
         self._revalidate = revalidate
         self._handshakes: set[trio.CancelScope] = set()
         self._sessions: set[ConnectionId] = set()
-        self._refused = SparingLog("trio_chat.serve")
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
@@ -82,7 +80,7 @@ class _Porch:
                     admitted = await self._admit(stream, places)
             except TooMany as refusal:
                 chat.admission.turned_away[503] += 1
-                self._refused(logging.WARNING, "refused: %s", refusal, client=peer_address(stream), status=503)
+                chat.refusals(logging.WARNING, "refused: %s", refusal, client=peer_address(stream), status=503)
                 await _turn_away(stream)
                 return
             if admitted is None:

@@ -95,7 +95,8 @@ async def test_metrics_are_read_by_prometheus_own_parser(autojump_clock: MockClo
         assert (await closed(bob)).code == CloseCode.UNAUTHORIZED
         await trio.sleep(2)  # until it has ended, too; by the virtual clock
         server.chat.admission.turned_away[401] += 2
-        status, text = await operator.asks("/metrics")
+        await operator.asks("/metrics")
+        status, text = await operator.asks("/metrics")  # as they are now, and not as they were
         assert status == 200
         families = {family.name: family for family in text_string_to_metric_families(text.decode())}
     assert set(families) == {f"trio_chat_{row.name}" for row in METRICS} | {"trio_chat_healthy", "trio_chat_ready"}

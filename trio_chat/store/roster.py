@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,8 @@ def devices_in(path: Path, user: str) -> tuple[Device, ...]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """The file, opened without changing it; a server that runs goes on."""
-    path = path.resolve()
+    # The WAL lies beside the file itself, whatever name leads there. Path.resolve raises for a loop on some Pythons.
+    path = Path(os.path.realpath(path))
     try:
         looking = connection.look(path) if connection.size_of(path) else None
         if looking is None:

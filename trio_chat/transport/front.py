@@ -17,7 +17,6 @@ from ..errors import ConfigurationError, Refused
 from ..hooks import HookFailed, HookTookTooLong, run_hook
 from ..model import MAX_SEQ, Identity
 from ..session import ConnectionEnded
-from ..sparing import SparingLog
 from .http import (
     HttpError,
     Network,
@@ -81,7 +80,6 @@ class FrontDoor:
         pages: Pages | None = None,
     ) -> None:
         self._chat = chat
-        self._refused = SparingLog("trio_chat.front")
         self._settings = chat.settings
         self._authenticate = authenticate
         self._allowed_origins = frozenset(listed_origin(origin) for origin in allowed_origins)
@@ -130,7 +128,7 @@ class FrontDoor:
 
     def _turned_away(self, level: int, status: int, why: str, client: str | None) -> None:
         self._chat.admission.turned_away[status] += 1
-        self._refused(level, "refused: %s", why, client=client, status=status)
+        self._chat.refusals(level, "refused: %s", why, client=client, status=status)
 
     def _plain(self, request: Request) -> bytes:
         """Plain HTTP, beside the WebSocket on the same port."""
