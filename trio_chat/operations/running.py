@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import click
-import httpx2
 
 from ..terminal.options import User
 from ..terminal.outcome import FAILED, UNREACHABLE, USAGE, Failure
@@ -51,6 +50,8 @@ def revoke(user: str, device: str | None, admin: str, json: bool) -> None:
 
 
 def _ask(method: str, admin: str, path: str, parameters: dict[str, str] | None = None) -> Any:
+    import httpx2  # noqa: PLC0415  (a server that starts has no need of it)
+
     try:
         # No proxy of the environment's: it is this machine that is asked.
         with httpx2.Client(timeout=_SECONDS, trust_env=False) as client:
