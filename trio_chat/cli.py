@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,16 +18,20 @@ from . import access
 from .chat import open_chat
 from .configuration import Configuration, load
 from .errors import ConfigurationError
-from .serve import serve_tcp
-from .settings import Settings
+from .operations import admin, logs, progress, stalls
+from .operations.running import revoke, stats
+from .operations.users import devices, users
+from .serve import serve_listeners, serve_tcp
 from .store import migration
 from .store.schema import Schema, bundled
 from .store.sqlite import SqliteStore
 from .terminal.chat import chat
 from .terminal.listen import listen
-from .terminal.outcome import Failure, run, say
+from .terminal.outcome import Failure, run
 from .terminal.send import send
 from .transport.pages import demo_pages
+from .transport.patient import PatientListener
+from .transport.supervised import Supervisor
 
 __all__ = ["main"]
 
@@ -68,6 +71,17 @@ def main() -> None:
 @access.options
 @click.option("--rate-limit", type=_Rate(), help="Sends a second per user, or off; 20 if nothing else is set.")
 @_config
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="Listen for the operator here: /healthz, /readyz, /metrics and what stats and revoke ask; 6663, say.",
+)
+@click.option(
+    "--admin-host", default="127.0.0.1", show_default=True, help="The interface for that. Who reaches it may look."
+)
+@click.option("--admin-exposed", is_flag=True, help="Allow an --admin-host that others can reach.")
+@click.option("--log-format", type=click.Choice(logs.FORMATS), default="console", show_default=True)
+@click.option("--watch-stalls", is_flag=True, help="Write where the server is when one task holds up all others.")
 @click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
 def serve(
     db: Path,
@@ -76,20 +90,33 @@ def serve(
     rate_limit: float | str | None,
     config: Path | None,
     check: bool,
+    admin_port: int | None,
+    admin_host: str,
+    admin_exposed: bool,
+    log_format: str,
+    watch_stalls: bool,
     allow_origin: tuple[str, ...],
     trusted_proxy: tuple[str, ...],
     **who: Any,
 ) -> None:
-    """Run a server until SIGTERM or SIGINT; a second signal ends it at once."""
+    """Run a server until SIGTERM or SIGINT; a second signal ends it at once.
+
+    If a supervisor such as systemd hands over sockets that listen, it serves those, and --host and --port mean nothing.
+    """
     authenticate = _plainly(lambda: access.authenticator(**who), exit_code=2)
-    if who["demo"] and not _is_loopback(host):
+    if who["demo"] and not admin.is_loopback(host):
         raise Failure(f"--demo lets anybody be anyone, so it listens on this machine only, not on {host}", 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if not (admin_exposed or admin.is_loopback(admin_host)):
+        raise Failure(f"everybody who reaches {admin_host} could look at the metrics: add --admin-exposed if they may", 2)
+    logs.configure(log_format)
     settings = _configured(config, send_rate=rate_limit).settings
     options = {"authenticate": authenticate, "allowed_origins": allow_origin, "trusted_proxies": trusted_proxy}
     if who["demo"]:
         options["pages"] = demo_pages()
-    run(_serve(db, host, port, settings, check=check, **options))
+    store = SqliteStore(db, settings, check=check)
+    operator = None if admin_port is None else (admin_host, admin_port)
+    watching = partial(stalls.watched, json=log_format == "json") if watch_stalls else nullcontext
+    run(_serve(store, host, port, operator=operator, watching=watching, **options))
 
 
 @main.command()
@@ -106,7 +133,7 @@ def settings(config: Path | None) -> None:
         click.echo(f"there is no setting for {variable}", err=True)
 
 
-for _command in (send, listen, chat, access.token):
+for _command in (send, listen, chat, access.token, stats, users, devices, revoke):
     main.add_command(_command)
 
 
@@ -135,7 +162,7 @@ def status(db: Path, steps: Path | None) -> None:
 @_steps
 def up(db: Path, steps: Path | None) -> None:
     """Apply the steps that the file lacks, after copying it if it holds anything."""
-    if not _plainly(lambda: migration.up(db, say, _schema(steps))):
+    if not _plainly(lambda: migration.up(db, progress.told(), _schema(steps))):
         click.echo("nothing to do", err=True)
 
 
@@ -145,7 +172,7 @@ def up(db: Path, steps: Path | None) -> None:
 @click.option("--to", metavar="STEP", help="Undo everything after this step.")
 def down(db: Path, steps: Path | None, to: str | None) -> None:
     """Undo the newest step, after copying the file. What an older schema cannot hold is in the copy only."""
-    if not _plainly(lambda: migration.down(db, say, to, _schema(steps))):
+    if not _plainly(lambda: migration.down(db, progress.told(), to, _schema(steps))):
         click.echo("nothing to do", err=True)
 
 
@@ -180,28 +207,50 @@ _SWITCH_SECONDS: Final = 0.0005
 makes every call of SQLite's that gives the interpreter up wait so long to get it back, and all messages with it."""
 
 
-async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool, **options: Any) -> None:
+async def _serve(
+    store: SqliteStore,
+    host: str,
+    port: int,
+    *,
+    operator: tuple[str, int] | None,
+    watching: Callable[[], AbstractContextManager[None]],
+    **options: Any,
+) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        store = SqliteStore(db, settings, check=check)
-        async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
-            listening = partial(serve_tcp, chat, port, host=host, **options)
-            try:
-                listeners = await nursery.start(listening)
-            except OSError as error:
-                raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-            name, number = listeners[0].socket.getsockname()[:2]
-            address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
-            click.echo(f"trio-chat is listening on http://{address} (WebSockets at ws://{address}/ws), storing in {db}")
-            async for _ in signals:
-                break
-            for expected in (signal.SIGTERM, signal.SIGINT):  # the next one ends the process at once
-                signal.signal(expected, signal.SIG_DFL)
-            await chat.drain()
+    supervisor = Supervisor()
+    with watching(), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_chat(store, settings=store.settings) as chat, trio.open_nursery() as beside:
+            async with trio.open_nursery() as nursery:
+                if handed := supervisor.listeners():
+                    patient = [PatientListener(listener, chat.admission) for listener in handed]
+                    listeners = await nursery.start(partial(serve_listeners, chat, patient, **options))
+                else:
+                    listeners = await _started(nursery, partial(serve_tcp, chat, port, host=host, **options), host, port)
+                at = _address(listeners[0])
+                click.echo(f"trio-chat is listening on http://{at} (WebSockets at ws://{at}/ws), storing in {store.path}")
+                if operator is not None:
+                    serving = partial(admin.serve_admin, chat, operator[1], host=operator[0])
+                    click.echo(f"its operator asks at http://{_address((await _started(beside, serving, *operator))[0])}")
+                beside.start_soon(supervisor.keep_telling, lambda: not chat.registry.ended)
+                supervisor.tell("READY=1")
+                async for _ in signals:
+                    break
+                for expected in (signal.SIGTERM, signal.SIGINT):  # the next one ends the process at once
+                    signal.signal(expected, signal.SIG_DFL)
+                supervisor.tell("STOPPING=1")
+                await chat.drain()
+            beside.cancel_scope.cancel()  # until now it was told that this drains
 
 
-def _is_loopback(host: str) -> bool:
+async def _started(nursery: trio.Nursery, listening: Callable[..., Awaitable[Any]], host: str, port: int) -> Any:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return await nursery.start(listening)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def _address(listener: trio.SocketListener | PatientListener) -> str:
+    name = listener.socket.getsockname()
+    if not isinstance(name, tuple):  # a Unix socket that was handed over
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
