@@ -13,10 +13,12 @@ import click
 __all__ = ["main"]
 
 _HOMES: Final = {
+    "backup": "operations.backup",
     "chat": "terminal.chat",
     "devices": "operations.users",
     "listen": "terminal.listen",
     "migrate": "operations.migrate",
+    "restore": "operations.backup",
     "revoke": "operations.running",
     "send": "terminal.send",
     "serve": "operations.serve",

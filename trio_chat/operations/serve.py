@@ -17,6 +17,7 @@ from .. import access
 from ..chat import open_chat
 from ..errors import ConfigurationError
 from ..serve import serve_listeners, serve_tcp
+from ..store.copies import renew
 from ..store.sqlite import SqliteStore
 from ..terminal.outcome import Failure, run
 from ..transport.pages import demo_pages
@@ -62,6 +63,7 @@ class _Rate(click.ParamType[float | str]):
 @click.option("--admin-exposed", is_flag=True, help="Allow an --admin-host that others can reach.")
 @click.option("--log-format", type=click.Choice(logs.FORMATS), default="console", show_default=True)
 @click.option("--watch-stalls", is_flag=True, help="Write where the server is when one task holds up all others.")
+@click.option("--restored", is_flag=True, help="The file was put here by hand: have the clients begin anew.")
 @click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
 def serve(
     db: Path,
@@ -70,6 +72,7 @@ def serve(
     rate_limit: float | str | None,
     config: Path | None,
     check: bool,
+    restored: bool,
     admin_port: int | None,
     admin_host: str,
     admin_exposed: bool,
@@ -93,6 +96,8 @@ def serve(
     options = {"authenticate": authenticate, "allowed_origins": allow_origin, "trusted_proxies": trusted_proxy}
     if who["demo"]:
         options["pages"] = demo_pages()
+    if restored:
+        plainly(lambda: renew(db))
     store = SqliteStore(db, settings, check=check)
     operator = None if admin_port is None else (admin_host, admin_port)
     watching = partial(stalls.watched, json=log_format == "json") if watch_stalls else nullcontext
