@@ -52,11 +52,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         exec("from trio_chat import open_shop")
 
 
-def test_a_client_does_not_import_the_server() -> None:
+@pytest.mark.parametrize("module", ["trio_chat.client", "trio_chat.terminal.send", "trio_chat.cli"])
+def test_a_client_does_not_import_the_server(module: str) -> None:
     """A bot on asyncio would load a web server and a database, and every command would start half a second later."""
-    program = "import sys, trio_chat.client; print(*sorted(sys.modules))"
+    program = f"import sys, {module}; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "trio_chat.client.client" in loaded
+    assert module in loaded
     servers = {"sqlite_utils", "trio_websocket", "trio_chat.chat", "trio_chat.core", "trio_chat.store"}
     assert not loaded & servers

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .observation import Missed as Missed
     from .observation import ReadMarked as ReadMarked
     from .observation import ReceiptChanged as ReceiptChanged
+    from .operations.admin import serve_admin as serve_admin
     from .policy import Hooks as Hooks
     from .policy import Outgoing as Outgoing
     from .retrieval import Conversation as Conversation
@@ -101,6 +102,7 @@ _HOMES: Final = {
         "ReadMarked",
         "ReceiptChanged",
     ),
+    ".operations.admin": ("serve_admin",),
     ".policy": ("Hooks", "Outgoing"),
     ".retrieval": (
         "Conversation",
