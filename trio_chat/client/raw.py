@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -142,13 +142,17 @@ async def _connect(url: str) -> trio.abc.Stream:
     return await trio.open_ssl_over_tcp_stream(parts.hostname, parts.port or 443, https_compatible=True)
 
 
-async def wrap_stream(nursery: trio.Nursery, stream: trio.abc.Stream, url: str) -> RawClient:
+async def wrap_stream(
+    nursery: trio.Nursery, stream: trio.abc.Stream, url: str, headers: Mapping[str, str] | None = None
+) -> RawClient:
     """A client over a stream that leads to the server at `url`; its reader runs in `nursery`.
+
+    `headers` are sent with the request, beside those of the handshake.
 
     Raises:
         NotConnected: the server refused.
     """
-    connection: trio_websocket.WebSocketConnection = await nursery.start(_run_client, _Watched(stream), url)
+    connection: trio_websocket.WebSocketConnection = await nursery.start(_run_client, _Watched(stream), url, headers or {})
     return RawClient(connection)
 
 
@@ -179,7 +183,11 @@ class _Watched(trio.abc.Stream):
 
 
 async def _run_client(
-    stream: _Watched, url: str, *, task_status: trio.TaskStatus[trio_websocket.WebSocketConnection]
+    stream: _Watched,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    task_status: trio.TaskStatus[trio_websocket.WebSocketConnection],
 ) -> None:
     parts = urlsplit(url)
     refusal: NotConnected | None = NotConnected("the server hung up")
@@ -193,6 +201,7 @@ async def _run_client(
                     parts.netloc.rpartition("@")[2] or "localhost",
                     urlunsplit(("", "", parts.path or "/", parts.query, "")),
                     subprotocols=[wire.SUBPROTOCOL],
+                    extra_headers=[(name.encode(), value.encode()) for name, value in headers.items()],
                     max_message_size=_MESSAGE_BYTES,
                 )
                 opening.cancel_scope.cancel()

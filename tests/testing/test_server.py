@@ -15,7 +15,7 @@ from trio_chat.store.memory import MemoryStore
 from trio_chat.testing import open_test_server
 from trio_chat.transport.http import Request
 
-from .support import closed, enter, entries, frame, no_task_left, send, stored
+from ..support import closed, enter, entries, frame, no_task_left, send, stored
 
 
 async def test_two_clients_chat_without_sockets_or_waiting(autojump_clock: MockClock) -> None:

@@ -1,7 +1,4 @@
-"""A whole server in memory, for tests: no socket, no thread, and time that may be virtual.
-
-Works under Trio's autojump clock: the store is a `MemoryStore`, the connections are real WebSockets over memory streams.
-"""
+"""The server of the kit: a whole chat whose connections are real WebSockets over streams in memory."""
 
 from __future__ import annotations
 
@@ -11,23 +8,23 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-import anyio
 import anyio.abc
 import trio
 import trio.testing
 
-from . import authenticators
-from .chat import Chat, open_chat
-from .client import ChatClient, open_client
-from .client.raw import RawClient, open_background, wrap_stream
-from .committer import unix_ms
-from .policy import Hooks
-from .revalidation import Revalidate
-from .serve import handle
-from .settings import Settings
-from .store.base import Store
-from .store.memory import MemoryStore
-from .transport.front import Authenticate
+from .. import authenticators
+from ..chat import Chat, open_chat
+from ..client import ChatClient, open_client
+from ..client.raw import RawClient, open_background, wrap_stream
+from ..committer import unix_ms
+from ..policy import Hooks
+from ..revalidation import Revalidate
+from ..serve import handle
+from ..settings import Settings
+from ..store.base import Store
+from ..store.memory import MemoryStore
+from ..transport.front import Authenticate
+from .streams import ByteStream
 
 __all__ = ["InMemoryServer", "open_test_server"]
 
@@ -75,7 +72,7 @@ class InMemoryServer:
 
     async def byte_stream(self) -> anyio.abc.ByteStream:
         """A fresh connection as `trio_chat.client.open_client` takes one for its ``connect``."""
-        return _ByteStream(await self.stream())
+        return ByteStream(await self.stream())
 
     def open_client(self, user: str, device: str = "default", **options: Any) -> AbstractAsyncContextManager[ChatClient]:
         """`trio_chat.client.open_client` for `user`, who may find the server gone and come back.
@@ -87,39 +84,6 @@ class InMemoryServer:
         """
         url = f"ws://localhost/ws?{urlencode({'user': user})}"
         return open_client(url, device=device, **{"connect": self.byte_stream, **options})
-
-
-class _ByteStream(anyio.abc.ByteStream):
-    """A stream of Trio's, as AnyIO knows them."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except trio.BrokenResourceError as error:
-            raise anyio.BrokenResourceError from error
-        except trio.ClosedResourceError as error:
-            raise anyio.ClosedResourceError from error
-        if not data:
-            raise anyio.EndOfStream
-        return bytes(data)
-
-    async def send(self, item: bytes) -> None:
-        try:
-            await self._stream.send_all(item)
-        except trio.BrokenResourceError as error:
-            raise anyio.BrokenResourceError from error
-        except trio.ClosedResourceError as error:
-            raise anyio.ClosedResourceError from error
-
-    async def send_eof(self) -> None:
-        if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 @asynccontextmanager

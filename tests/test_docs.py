@@ -1,0 +1,202 @@
+"""The documentation: that it names everything there is, and that what it shows works."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trio_chat
+from trio_chat import wire
+from trio_chat.client import open_client
+from trio_chat.testing import open_test_chat
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PUBLIC = ("trio_chat", "trio_chat.authenticators", "trio_chat.client", "trio_chat.testing")
+
+
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Snippet(NamedTuple):
+    page: str
+    label: str
+    text: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def snippets() -> Iterator[Snippet]:
+    """The Python in the prose."""
+    for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        for found in re.finditer(r"^```python *(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
+            yield Snippet(path.name, found[1], found[2], text.count("\n", 0, found.start()) + 1)
+
+
+SNIPPETS = list(snippets())
+
+
+# What is public, and where it is documented.
+
+
+def public() -> dict[str, Any]:
+    """Every public name, with what it names; submodules apart."""
+    named: dict[str, Any] = {}
+    for place in PUBLIC:
+        module = importlib.import_module(place)
+        names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+        found = {f"{place}.{name}": getattr(module, name) for name in names}
+        named |= {name: what for name, what in found.items() if not isinstance(what, ModuleType | str)}
+    return named
+
+
+def referred_to() -> list[Any]:
+    """What the directives of the reference name."""
+    found: list[Any] = []
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    for kind, target, options in re.findall(r"^\.\. (?:auto|py:)(\w+):: (\S+)\n((?:   :.*\n)*)", text, re.MULTILINE):
+        if kind == "module":
+            module = importlib.import_module(target)
+            listed = re.search(r"^   :members:(.*)$", options, re.MULTILINE)
+            assert listed, target
+            names = [name.strip() for name in listed[1].split(",") if name.strip()] or module.__all__
+            found += [getattr(module, name) for name in names]
+        else:
+            place, _, name = target.rpartition(".")  # what autodoc cannot describe is described there by hand
+            found.append(getattr(importlib.import_module(place), name))
+    return found
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Else somebody can only guess what a name is for, or does not know that it exists."""
+    shown = referred_to()
+    assert [name for name, what in public().items() if not any(what is one for one in shown)] == []
+
+
+def test_every_public_name_says_what_it_is_for() -> None:
+    """Else the reference shows a signature and nothing more: functions, classes, and what the classes have."""
+    silent = []
+    for name, what in public().items():
+        if not inspect.isroutine(what) and not isinstance(what, type):
+            continue  # an alias of a type: it is what it stands for
+        if not (vars(what).get("__doc__") if isinstance(what, type) else what.__doc__):
+            silent.append(name)
+        if isinstance(what, type):
+            silent += [f"{name}.{member}" for member in silent_members(what)]
+    assert silent == []
+
+
+def silent_members(kind: type) -> Iterator[str]:
+    for name, member in vars(kind).items():
+        if name.startswith("_") or not (
+            inspect.isroutine(member) or isinstance(member, property | classmethod | staticmethod)
+        ):
+            continue
+        if not inspect.getdoc(member):
+            yield name
+
+
+# What is derived from the code.
+
+
+def test_the_page_of_errors_is_that_of_the_catalogue() -> None:
+    """Else the page lacks an error that was added, or tells a client to reconnect that must not."""
+    generator = loaded(DOCS / "generate_errors.py")
+    assert generator.PAGE.read_text(encoding="utf-8") == generator.page()
+
+
+NOT_RUN = {
+    "Dockerfile": "needs Docker",
+    "trio-chat.socket": "needs systemd",
+}
+
+
+def test_every_example_is_in_the_index_and_run() -> None:
+    """Else nobody finds it, or it has stopped working and nobody knows."""
+    rows = re.findall(r"^\| `(\S+)` \| (.+) \| (?:`(\S+)`)? ?\|$", (DOCS / "examples.md").read_text("utf-8"), re.MULTILINE)
+    files = {
+        path.name for path in (ROOT / "examples").iterdir() if path.suffix != ".dockerignore" and path.name[0] not in "._"
+    }
+    assert sorted(name for name, _, _ in rows) == sorted(files)
+    for name, shows, test in rows:
+        assert shows
+        if name in NOT_RUN:
+            assert not test
+        else:
+            assert Path(name).stem in (ROOT / test).read_text(encoding="utf-8"), name
+
+
+# What is shown.
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
+def test_what_a_snippet_names_exists(snippet: Snippet) -> None:
+    """Else a reader copies what does not compile, or imports a name that was never there or is no longer."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | annotations.compiler_flag
+    compile(snippet.text, str(snippet), "exec", flags=flags, dont_inherit=True)
+    for node in ast.walk(ast.parse(snippet.text)):
+        match node:
+            case ast.ImportFrom(module=str(module), names=names) if module.startswith("trio_chat"):
+                for alias in names:
+                    assert hasattr(importlib.import_module(module), alias.name), alias.name
+            case ast.Attribute(value=ast.Name(id="trio_chat" | "authenticators" as place)):
+                module = "trio_chat" if place == "trio_chat" else "trio_chat.authenticators"
+                assert hasattr(importlib.import_module(module), node.attr), node.attr
+
+
+@pytest.mark.parametrize("snippet", [one for one in SNIPPETS if one.page == "testing.md" and not one.label], ids=str)
+async def test_a_snippet_of_the_kit_runs(snippet: Snippet, autojump_clock: MockClock) -> None:
+    """Else who learns to test from this page learns something that fails."""
+    names: dict[str, Any] = {"pytest": pytest, "wire": wire, "open_test_chat": open_test_chat}
+    names |= {name: getattr(trio_chat, name) for name in ("Hooks", "NotAllowed", "Outgoing", "Rejected")}
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | annotations.compiler_flag
+    running = eval(compile(snippet.text, str(snippet), "exec", flags=flags, dont_inherit=True), names)
+    await running
+
+
+async def test_the_tutorial_by_the_text_alone(tmp_path: Path) -> None:
+    """Else the first ten minutes with this library are the last: its files are run as they stand, on a free port."""
+    files = {one.label: one.text for one in SNIPPETS if one.page == "tutorial.md"}
+    assert list(files) == ["app.py", "test_app.py"]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "start.py").write_text("import trio, app\ntrio.run(app.main, 0)\n", encoding="utf-8")
+    app = await trio.lowlevel.open_process([sys.executable, "start.py"], cwd=tmp_path, stdout=subprocess.PIPE)
+    try:
+        assert app.stdout is not None
+        with trio.fail_after(60):
+            url = (await app.stdout.receive_some()).decode().strip().replace("http:", "ws:") + "ws?user="
+            async with open_client(url + "alice") as alice, open_client(url + "bob") as bob:
+                stream = alice.messages()
+                assert (await anext(stream)).text == "Welcome, alice!"
+                await bob.send("alice", "hi")
+                assert (await anext(stream)).text == "hi"
+    finally:
+        app.kill()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            await app.wait()
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_app.py"]
+    done = await trio.run_process(command, cwd=tmp_path, capture_stdout=True, check=False)
+    assert b"2 passed" in done.stdout, done.stdout.decode()
