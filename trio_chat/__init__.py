@@ -48,6 +48,7 @@ from .retrieval import SearchHit as SearchHit
 from .retrieval import SearchPage as SearchPage
 from .retrieval import SearchQuery as SearchQuery
 from .serve import handle as handle
+from .serve import handle_websocket as handle_websocket
 from .serve import serve_listeners as serve_listeners
 from .serve import serve_tcp as serve_tcp
 from .settings import Settings as Settings

@@ -301,8 +301,10 @@ class FakeServer:
         match frame:
             case wire.Read():
                 self.read_marks.append(frame)
-            case wire.Typing() | wire.Watch() | wire.Ping():
+            case wire.Typing() | wire.Watch():
                 pass
+            case wire.Ping():
+                line.to_client.append(wire.Pong())
             case wire.Blocks(ref=ref):
                 line.to_client.append(wire.Blocked(ref=ref, users=("eve",)))
             case _:
