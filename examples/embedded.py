@@ -1,7 +1,7 @@
 """A chat inside an application that already knows its users."""
 
+import os
 import signal
-import sys
 from functools import partial
 from hmac import compare_digest
 
@@ -38,4 +38,4 @@ async def main(path: str = "chat.db", port: int = 6662) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:2], *map(int, sys.argv[2:3]))
+    trio.run(main, os.environ.get("CHAT_DB", "chat.db"), int(os.environ.get("CHAT_PORT", "6662")))

@@ -33,7 +33,7 @@ async def authenticate(sessions: dict[str, str], request: Request) -> Identity:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """One block for each tenant; all of them drain at the end. Clients connect to ``/acme/ws``, or anywhere below ``/acme/``."""
+    """One block for each tenant; all of them drain at the end. Clients connect to ``/acme/ws`` and ``/zoo/ws``."""
     async with AsyncExitStack() as stack:
         for tenant, sessions in TENANTS.items():
             chat = await stack.enter_async_context(open_chat(FOLDER / f"{tenant}.db"))

@@ -22,8 +22,6 @@ from .wire import SUBPROTOCOL
 
 __all__ = ["ChatEndpoint"]
 
-_log = logging.getLogger("trio_chat.asgi")
-
 _Scope: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -104,6 +102,10 @@ class _Call(Opening):
         self._receive = receive
         self._send = send
 
+    @property
+    def client(self) -> str | None:
+        return _address(self._scope)
+
     async def admit(self, places: ExitStack) -> Admitted | None:
         await self._receive()  # "websocket.connect": the host waits for the answer from then on
         readable: list[tuple[str, str]] = []
@@ -114,7 +116,7 @@ class _Call(Opening):
                 places.enter_context(self._chat.admission.address(request.client))
             admitted = await self._door.judge(request)
         except HttpError as error:
-            _log.info("refused: %s", error)
+            self._door.turned_away(logging.INFO, error.status, error.why or str(error), self.client)
             await self._refuse(error, readable)
             return None
         named = SUBPROTOCOL if SUBPROTOCOL in request.tokens("sec-websocket-protocol") else None
@@ -189,6 +191,11 @@ class _Hosted(Carrier):
         await trio.lowlevel.checkpoint()  # the host closes when the call returns
 
 
+def _address(scope: Mapping[str, Any]) -> str | None:
+    client = scope.get("client")
+    return str(client[0]) if client else None
+
+
 def _request(scope: Mapping[str, Any]) -> Request:
     """What the authenticator is shown.
 
@@ -198,12 +205,11 @@ def _request(scope: Mapping[str, Any]) -> Request:
     raw = scope.get("raw_path")
     path = raw.decode("latin-1") if raw else quote(scope["path"])
     query = scope.get("query_string", b"").decode("latin-1")
-    client = scope.get("client")
     return request_of(
         scope.get("method", "GET"),
         f"{path}?{query}" if query else path,
         [(bytes(name), bytes(value)) for name, value in scope["headers"]],
-        client=client[0] if client else None,
+        client=_address(scope),
         secure=scope.get("scheme") in ("https", "wss"),
         upgrade=scope["type"] == "websocket",
     )

@@ -6,9 +6,10 @@ import logging
 import math
 import ssl
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -22,13 +23,31 @@ from .revalidation import Revalidate, keep_asking
 from .session import Session, Transport
 from .transport.front import Admitted
 
-__all__ = ["Opening", "Porch"]
+__all__ = ["Opening", "Porch", "guarded"]
 
 _log = logging.getLogger("trio_chat.serve")
+_Resource = TypeVar("_Resource", bound=trio.abc.AsyncResource)
+
+
+async def guarded(connection: _Resource, work: Callable[[_Resource], Awaitable[None]]) -> None:
+    """Do `work` for one connection. Whatever goes wrong with it ends here, logged; it is closed in any case."""
+    try:
+        await work(connection)
+    except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+        _log.debug("a connection broke")
+    except* Exception as failures:
+        _log.error("a connection failed", exc_info=failures)
+    finally:
+        await trio.aclose_forcefully(connection)
 
 
 class Opening(trio.abc.AsyncResource):
     """A connection of which nobody knows yet whose it is. Closing it drops what is left, at its end in any case."""
+
+    @property
+    @abstractmethod
+    def client(self) -> str | None:
+        """The address it comes from, where there is one to be known."""
 
     @abstractmethod
     async def admit(self, places: ExitStack) -> Admitted | None:
@@ -57,14 +76,7 @@ class Porch:
 
     async def serve(self, opening: Opening) -> None:
         """Serve one connection. Whatever goes wrong with it ends here, logged; the connection is closed in any case."""
-        try:
-            await self._serve(opening)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
-            _log.debug("a connection broke")
-        except* Exception as failures:
-            _log.error("a connection failed", exc_info=failures)
-        finally:
-            await trio.aclose_forcefully(opening)
+        await guarded(opening, self._serve)
 
     def dismiss(self) -> None:
         """Begin to let everybody go: handshakes at once, sessions with their answers and 1001."""
@@ -81,7 +93,8 @@ class Porch:
                     places.enter_context(chat.admission.connection())
                     admitted = await self._admit(opening, places)
             except TooMany as refusal:
-                _log.warning("refused a connection: %s", refusal)
+                chat.admission.turned_away[503] += 1
+                chat.refusals(logging.WARNING, "refused: %s", refusal, client=opening.client, status=503)
                 await opening.turn_away(str(refusal))
                 return
             if admitted is None:
@@ -90,6 +103,8 @@ class Porch:
             connection = chat.next_connection()
             transport = opening.transport(admitted, partial(chat.registry.alive.add, connection))
             if revoked & {(identity.user, None), (identity.user, identity.device)}:
+                chat.closed[CloseCode.UNAUTHORIZED] += 1
+                _tell_of(connection, admitted, 0.0, CloseCode.UNAUTHORIZED)
                 await transport.close(CloseCode.UNAUTHORIZED, "no longer authorised")
                 return
             event = Connected(
@@ -102,10 +117,12 @@ class Porch:
             )
             session = Session(connection, transport, chat.settings, expires=_expiry(identity, chat))
             self._sessions.add(connection)
+            began = trio.current_time()
             try:
                 await self._run(session, event, identity)
             finally:
                 self._sessions.discard(connection)
+                _tell_of(connection, admitted, trio.current_time() - began, session.closed)
 
     async def _run(self, session: Session, event: Connected, identity: Identity) -> None:
         if self._revalidate is None:
@@ -126,6 +143,28 @@ class Porch:
             finally:
                 self._handshakes.discard(scope)
         return admitted
+
+
+def _tell_of(connection: ConnectionId, admitted: Admitted, seconds: float, closed: CloseCode | None) -> None:
+    """The one line of a connection, when it has ended: who, from where, for how long, and who ended it."""
+    identity = admitted.identity
+    _log.info(
+        "connection %d of %r, device %r, from %s: %s after %.1f s",
+        connection,
+        identity.user,
+        identity.device,
+        admitted.client or "nowhere",
+        "it left" if closed is None else f"closed with {int(closed)}",
+        seconds,
+        extra={
+            "connection": connection,
+            "user": identity.user,
+            "device": identity.device,
+            "client": admitted.client,
+            "closed": None if closed is None else int(closed),
+            "seconds": round(seconds, 3),
+        },
+    )
 
 
 def _expiry(identity: Identity, chat: Chat) -> float:

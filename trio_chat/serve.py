@@ -18,7 +18,7 @@ from .porch import Opening, Porch
 from .revalidation import Revalidate
 from .session import Transport
 from .transport.front import Admitted, Authenticate, FrontDoor, position
-from .transport.http import HttpError, request_of
+from .transport.http import HttpError, peer_address, request_of
 from .transport.messages import MessageTransport
 from .transport.pages import Pages
 from .transport.stream import GuardedStream
@@ -43,6 +43,10 @@ class _Knock(Opening):
         self._settings = chat.settings
         self._stream = stream
         self._door = door
+
+    @property
+    def client(self) -> str | None:
+        return peer_address(self._stream)
 
     async def admit(self, places: ExitStack) -> Admitted | None:
         return await self._door.admit(self._stream, places)
@@ -90,10 +94,14 @@ class _Accepted(Opening):
         self._identity = identity
         self._websocket = Upgraded(ws)
 
+    @property
+    def client(self) -> str | None:
+        return self._websocket.client
+
     async def admit(self, places: ExitStack) -> Admitted | None:
-        chat, client = self._chat, self._websocket.client
+        chat = self._chat
         try:
-            request = request_of("GET", self._websocket.target, (), client=client, secure=False, upgrade=True)
+            request = request_of("GET", self._websocket.target, (), client=self.client, secure=False, upgrade=True)
             log, after, send_only = position(request)
         except HttpError as error:
             await self._refuse(CloseCode.POLICY, error.message)
@@ -108,7 +116,7 @@ class _Accepted(Opening):
         elif expires_at is not None and expires_at * 1000 <= chat.clock():
             await self._refuse(CloseCode.UNAUTHORIZED, "the authorisation has expired")
         else:
-            return Admitted(self._identity, b"", log, after, send_only)
+            return Admitted(self._identity, b"", log, after, send_only, request.client)
         return None
 
     async def turn_away(self, reason: str) -> None:
