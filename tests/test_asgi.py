@@ -261,7 +261,7 @@ async def test_the_write_limit_belongs_to_the_host(way: str) -> None:
         asked = b"".join(
             peer.frame(peer.TEXT, wire.encode(wire.History(ref=str(n), peer="bob", limit=100))) for n in range(60)
         )
-        with trio.move_on_after(3) as scope:
+        with trio.move_on_after(3) as scope:  # noqa: ASYNC912  (there may be none)
             with suppress(trio.BrokenResourceError):
                 await stream.send_all(asked)
             while server.chat.statistics().connections:

@@ -18,13 +18,16 @@ import pytest
 import trio
 
 from trio_chat import wire
-from trio_chat.client import ChatClient, open_client
+from trio_chat.client import ChatClient, Disconnected, Timing, open_client
 from trio_chat.client.raw import NotConnected, open_raw_client
 
 from .processes import PATIENCE
 from .support import closed, frame
 
 pytestmark = pytest.mark.process
+
+SOON = Timing(backoff_cap=0.5)
+"""A host takes seconds to start: clients look for it more often than they would."""
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -126,14 +129,19 @@ async def test_beside_an_application(example: str, tmp_path: Path) -> None:
         for user, token in (("alice", "s3cr3t"), ("bob", "0th3r"))
     }
     async with (
-        open_client(f"{url}?user=alice", device="phone", **users["alice"]) as alice,
-        open_client(f"{url}?user=bob", device="phone", **users["bob"]) as bob,
+        open_client(f"{url}?user=alice", device="phone", timing=SOON, **users["alice"]) as alice,
+        open_client(f"{url}?user=bob", device="phone", timing=SOON, **users["bob"]) as bob,
     ):
         async with host.running() as process:
             await chat_once(alice, bob, "before")
             watcher = f"{url}?user=alice&device=watcher"
-            if example == "embedded":
+            if example == "embedded":  # it knows no watcher
+                events = alice.events()
                 code = await stopped(process)
+                with trio.fail_after(PATIENCE):
+                    while not isinstance(event := await anext(events), Disconnected):
+                        pass
+                assert event.code == 1001
             else:
                 async with open_raw_client(watcher) as watching:
                     await frame(watching, wire.Welcome)
@@ -149,7 +157,7 @@ async def test_beside_an_application(example: str, tmp_path: Path) -> None:
 @asynccontextmanager
 async def tenant_client(port: int, tenant: str, user: str) -> AsyncIterator[ChatClient]:
     headers = {"Authorization": f"Bearer {tenant}-{user}"}
-    async with open_client(f"ws://127.0.0.1:{port}/{tenant}/ws", device="phone", headers=headers) as client:
+    async with open_client(f"ws://127.0.0.1:{port}/{tenant}/ws", device="phone", timing=SOON, headers=headers) as client:
         yield client
 
 
@@ -178,7 +186,7 @@ async def test_tenants(server: str, tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             with trio.fail_after(PATIENCE):
                 async for event in events:
-                    if hasattr(event, "code"):
+                    if isinstance(event, Disconnected):
                         assert event.code == 1001
                         break
             assert await stopped(process) == 0
@@ -210,8 +218,8 @@ async def test_a_sidecar(tmp_path: Path) -> None:
             (await web.post("/log-in", auth=who)).json()["token"] for who in (("alice", "wonderland"), ("bob", "builder"))
         ]
         async with (
-            open_client(url, token=tokens[0], device="phone") as alice,
-            open_client(url, token=tokens[1], device="phone") as bob,
+            open_client(url, token=tokens[0], device="phone", timing=SOON) as alice,
+            open_client(url, token=tokens[1], device="phone", timing=SOON) as bob,
         ):
             await chat_once(alice, bob, "before")
             assert (await web.post("/orders/bob")).json() == {"seq": 1}

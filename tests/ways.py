@@ -49,7 +49,7 @@ class Running:
 
     async def hang_up(self) -> None:
         """Drop the clients; at once, so also when it is cancelled."""
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True):  # noqa: ASYNC912  (there may be none)
             for stream in self._streams:
                 await trio.aclose_forcefully(stream)
 
