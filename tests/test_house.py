@@ -22,8 +22,8 @@ JSON_ROOMS = ("trio_chat/wire.py", "trio_chat/operations/output.py")
 PRIVATE_ROOM = "trio_chat/transport/websocket.py"
 EDGES = [
     ("trio_chat/hooks.py", "except* Exception"),  # around one hook of the application's
+    ("trio_chat/porch.py", "except* Exception"),  # around one connection
     ("trio_chat/questions.py", "except* Exception"),  # around one connection: what it asks, which changes nothing
-    ("trio_chat/serve.py", "except* Exception"),  # around one connection
 ]
 
 

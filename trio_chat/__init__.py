@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .retrieval import SearchPage as SearchPage
     from .retrieval import SearchQuery as SearchQuery
     from .serve import handle as handle
+    from .serve import handle_websocket as handle_websocket
     from .serve import serve_listeners as serve_listeners
     from .serve import serve_tcp as serve_tcp
     from .settings import Settings as Settings
@@ -115,7 +116,7 @@ _HOMES: Final = {
         "SearchPage",
         "SearchQuery",
     ),
-    ".serve": ("handle", "serve_listeners", "serve_tcp"),
+    ".serve": ("handle", "handle_websocket", "serve_listeners", "serve_tcp"),
     ".settings": ("Settings",),
     ".store.base": ("Store",),
     ".store.sqlite": ("SqliteStore",),

@@ -17,7 +17,7 @@ from .committer import unix_ms
 from .core.batch import ConnectionId
 from .core.events import Connected, Drain, Revoked
 from .core.workload import Workload
-from .errors import CloseCode
+from .errors import CloseCode, ConfigurationError
 from .observation import EventStream
 from .policy import Hooks
 from .registry import Progress, Registry, SessionPort
@@ -27,7 +27,13 @@ from .store.base import Sizes, Store
 from .store.sqlite import SqliteStore
 from .voice import Voice
 
-__all__ = ["Chat", "Statistics", "open_chat"]
+__all__ = ["NO_TRIO", "Chat", "Statistics", "open_chat"]
+
+NO_TRIO: Final = (
+    "trio-chat runs under Trio, and this program runs under another event loop: let Hypercorn's or Anycorn's trio worker "
+    "run the application (hypercorn -k trio), or run `trio-chat serve` beside it and send with trio_chat.client"
+)
+"""What is said under asyncio."""
 
 _LAST_COMMIT: Final = 5.0
 """Seconds for what was read to be committed when everything is cancelled."""
@@ -253,10 +259,12 @@ async def open_chat(
 
     Raises:
         ConfigurationError: a setting is out of its range, or the store cannot be served (`StoreLocked`,
-            `SchemaMismatch`); the block was not entered.
+            `SchemaMismatch`), or this is not Trio; the block was not entered.
         BaseExceptionGroup: a task of the chat failed, which cancels the block. An exception of the block itself leaves as
         it is.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise ConfigurationError(NO_TRIO)
     settings = Settings.of(**msgspec.structs.asdict(settings or Settings()))
     opened: AbstractAsyncContextManager[Store]
     opened = SqliteStore(store, settings) if isinstance(store, str | os.PathLike) else store

@@ -1,34 +1,32 @@
-"""Listeners, and the one boundary around each connection that no failure passes."""
+"""Listeners, and the connections they take."""
 
 from __future__ import annotations
 
-import logging
-import math
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import trio
+from trio_websocket import WebSocketConnection
 
-from .admission import TooMany
 from .chat import Chat
-from .core.batch import ConnectionId
-from .core.events import Connected
 from .errors import CloseCode
 from .model import Identity
-from .revalidation import Revalidate, keep_asking
-from .session import Session
-from .transport.front import Admitted, Authenticate, FrontDoor
-from .transport.http import HttpError, peer_address
+from .porch import Opening, Porch
+from .revalidation import Revalidate
+from .session import Transport
+from .transport.front import Admitted, Authenticate, FrontDoor, position
+from .transport.http import HttpError, peer_address, request_of
+from .transport.messages import MessageTransport
 from .transport.pages import Pages
 from .transport.stream import GuardedStream
+from .transport.upgraded import Upgraded
 from .transport.websocket import WebSocketTransport
 
-__all__ = ["guarded", "handle", "serve_listeners", "serve_tcp"]
+__all__ = ["handle", "handle_websocket", "serve_listeners", "serve_tcp"]
 
-_log = logging.getLogger("trio_chat.serve")
 _Stream = TypeVar("_Stream", bound=trio.abc.Stream)
 
 _FAREWELL: Final = 1.0
@@ -38,141 +36,35 @@ _TURNING_AWAY: Final = 0.2
 _BUSY: Final = HttpError(503, "too many connections", [("Retry-After", "5")]).response()
 
 
-async def guarded(stream: _Stream, work: Callable[[_Stream], Awaitable[None]]) -> None:
-    """Do `work` for one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
-    try:
-        await work(stream)
-    except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
-        _log.debug("a connection broke")
-    except* Exception as failures:
-        _log.error("a connection failed", exc_info=failures)
-    finally:
-        await trio.aclose_forcefully(stream)
+class _Knock(Opening):
+    """A connection as a listener takes it: a stream on which an HTTP request will come."""
 
-
-class _Porch:
-    """The connections of one listener, or of one `handle`: those in the handshake and those that are sessions."""
-
-    def __init__(self, chat: Chat, door: FrontDoor, revalidate: Revalidate | None) -> None:
-        self._chat = chat
+    def __init__(self, chat: Chat, stream: trio.abc.Stream, door: FrontDoor) -> None:
+        self._settings = chat.settings
+        self._stream = stream
         self._door = door
-        self._revalidate = revalidate
-        self._handshakes: set[trio.CancelScope] = set()
-        self._sessions: set[ConnectionId] = set()
 
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
-        await guarded(stream, self._serve)
+    @property
+    def client(self) -> str | None:
+        return peer_address(self._stream)
 
-    def dismiss(self) -> None:
-        """Begin to let everybody go: handshakes at once, sessions with their answers and 1001."""
-        for scope in self._handshakes:
-            scope.cancel()
-        self._chat.dismiss(self._sessions)
+    async def admit(self, places: ExitStack) -> Admitted | None:
+        return await self._door.admit(self._stream, places)
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
-        chat = self._chat
-        with ExitStack() as places:
-            try:
-                # Not longer: a set for each connection that lives on would take in every revocation there ever is.
-                with chat.handshake() as revoked:
-                    places.enter_context(chat.admission.connection())
-                    admitted = await self._admit(stream, places)
-            except TooMany as refusal:
-                chat.admission.turned_away[503] += 1
-                chat.refusals(logging.WARNING, "refused: %s", refusal, client=peer_address(stream), status=503)
-                await _turn_away(stream)
-                return
-            if admitted is None:
-                return
-            identity = admitted.identity
-            connection = chat.next_connection()
-            transport = WebSocketTransport(
-                stream,
-                settings=chat.settings,
-                trailing_data=admitted.trailing_data,
-                alive=partial(chat.registry.alive.add, connection),
-            )
-            if revoked & {(identity.user, None), (identity.user, identity.device)}:
-                chat.closed[CloseCode.UNAUTHORIZED] += 1
-                _tell_of(connection, admitted, 0.0, CloseCode.UNAUTHORIZED)
-                await transport.close(CloseCode.UNAUTHORIZED, "no longer authorised")
-                return
-            event = Connected(
-                connection,
-                identity.user,
-                identity.device,
-                log=admitted.log,
-                after=admitted.after,
-                send_only=admitted.send_only,
-            )
-            session = Session(connection, transport, chat.settings, expires=_expiry(identity, chat))
-            self._sessions.add(connection)
-            began = trio.current_time()
-            try:
-                await self._run(session, event, identity)
-            finally:
-                self._sessions.discard(connection)
-                _tell_of(connection, admitted, trio.current_time() - began, session.closed)
-
-    async def _run(self, session: Session, event: Connected, identity: Identity) -> None:
-        if self._revalidate is None:
-            await session.run(self._chat, event)
+    async def turn_away(self, reason: str) -> None:  # noqa: ARG002  (one answer, made beforehand)
+        """Say that there is no room: without a TLS handshake, and without waiting long for anybody."""
+        if isinstance(self._stream, trio.SSLStream):
             return
-        chat = self._chat
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_asking, self._revalidate, identity, session, chat.settings, chat.revalidations)
-            await session.run(chat, event)
-            nursery.cancel_scope.cancel()
+        wire = GuardedStream(self._stream, write_timeout=_TURNING_AWAY)
+        with trio.move_on_after(_TURNING_AWAY):
+            await wire.send_all(_BUSY)
+            await wire.aclose()
 
-    async def _admit(self, stream: trio.abc.Stream, places: ExitStack) -> Admitted | None:
-        admitted = None
-        with trio.move_on_after(self._chat.settings.handshake_timeout) as scope, self._chat.admission.handshake():
-            self._handshakes.add(scope)
-            try:
-                admitted = await self._door.admit(stream, places)
-            finally:
-                self._handshakes.discard(scope)
-        return admitted
+    def transport(self, admitted: Admitted, alive: Callable[[], None]) -> Transport:
+        return WebSocketTransport(self._stream, settings=self._settings, trailing_data=admitted.trailing_data, alive=alive)
 
-
-def _tell_of(connection: ConnectionId, admitted: Admitted, seconds: float, closed: CloseCode | None) -> None:
-    """The one line of a connection, when it has ended: who, from where, for how long, and who ended it."""
-    identity = admitted.identity
-    _log.info(
-        "connection %d of %r, device %r, from %s: %s after %.1f s",
-        connection,
-        identity.user,
-        identity.device,
-        admitted.client or "nowhere",
-        "it left" if closed is None else f"closed with {int(closed)}",
-        seconds,
-        extra={
-            "connection": connection,
-            "user": identity.user,
-            "device": identity.device,
-            "client": admitted.client,
-            "closed": None if closed is None else int(closed),
-            "seconds": round(seconds, 3),
-        },
-    )
-
-
-def _expiry(identity: Identity, chat: Chat) -> float:
-    """When the connection of this identity ends, by Trio's clock. A wall clock that is set later moves it no more."""
-    if identity.expires_at is None:
-        return math.inf
-    return trio.current_time() + (identity.expires_at - chat.clock() / 1000)
-
-
-async def _turn_away(stream: trio.abc.Stream) -> None:
-    """Say that there is no room, at little cost: without a TLS handshake, and without waiting long for anybody."""
-    if isinstance(stream, trio.SSLStream):
-        return
-    wire = GuardedStream(stream, write_timeout=_TURNING_AWAY)
-    with trio.move_on_after(_TURNING_AWAY):
-        await wire.send_all(_BUSY)
-        await wire.aclose()
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 async def handle(
@@ -191,7 +83,79 @@ async def handle(
     See `serve_tcp` for the arguments.
     """
     door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies, pages=pages)
-    await _Porch(chat, door, revalidate).serve(stream)
+    await Porch(chat, revalidate).serve(_Knock(chat, stream, door))
+
+
+class _Accepted(Opening):
+    """A WebSocket that the application has accepted, knowing whose it is."""
+
+    def __init__(self, chat: Chat, ws: WebSocketConnection, identity: Identity) -> None:
+        self._chat = chat
+        self._identity = identity
+        self._websocket = Upgraded(ws)
+
+    @property
+    def client(self) -> str | None:
+        return self._websocket.client
+
+    async def admit(self, places: ExitStack) -> Admitted | None:
+        chat = self._chat
+        try:
+            request = request_of("GET", self._websocket.target, (), client=self.client, secure=False, upgrade=True)
+            log, after, send_only = position(request)
+        except HttpError as error:
+            await self._refuse(CloseCode.POLICY, error.message)
+            return None
+        if request.client is not None:
+            places.enter_context(chat.admission.address(request.client))
+        expires_at = self._identity.expires_at
+        if chat.failure is not None:
+            await self._refuse(CloseCode.INTERNAL, "")
+        elif chat.draining.is_set():
+            await self._refuse(CloseCode.GOING_AWAY, "")
+        elif expires_at is not None and expires_at * 1000 <= chat.clock():
+            await self._refuse(CloseCode.UNAUTHORIZED, "the authorisation has expired")
+        else:
+            return Admitted(self._identity, b"", log, after, send_only, request.client)
+        return None
+
+    async def turn_away(self, reason: str) -> None:
+        await self._refuse(CloseCode.GOING_AWAY, reason)
+
+    def transport(self, admitted: Admitted, alive: Callable[[], None]) -> Transport:  # noqa: ARG002  (all is known)
+        return MessageTransport(self._websocket, settings=self._chat.settings, alive=alive)
+
+    async def aclose(self) -> None:
+        await self._websocket.aclose()
+
+    async def _refuse(self, code: CloseCode, reason: str) -> None:
+        with trio.move_on_after(_TURNING_AWAY):
+            await self._websocket.close(code, reason)
+
+
+async def handle_websocket(
+    chat: Chat, ws: WebSocketConnection, identity: Identity, *, revalidate: Revalidate | None = None
+) -> None:
+    """Serve one WebSocket that the application has accepted with trio-websocket, until it ends, and close it.
+
+    For applications that run trio-websocket already, and know by then who connects::
+
+        async def websocket(request: WebSocketRequest) -> None:
+            identity = await who_is(request)
+            await handle_websocket(chat, await request.accept(subprotocol="trio-chat.v1"), identity)
+
+    Where the client wants to start (``log``, ``after``, ``window``) is read from the query it connected with. What the peer
+    does, and what goes wrong with it, does not raise here. Cancelling tells the peer 1001, for at most a second.
+
+    The request's head, the frames and the pongs are trio-websocket's: which limits hold then is in the page on embedding.
+
+    Args:
+        chat: from `open_chat`; its block must enclose this.
+        ws: accepted, and read by nobody else. What reads its frames has to outlive this.
+        identity: whose connection it is.
+        revalidate: see `serve_tcp`.
+    """
+    await Porch(chat, revalidate).serve(_Accepted(chat, ws, identity))
 
 
 async def serve_listeners(
@@ -216,10 +180,14 @@ async def serve_listeners(
         for listener in listeners:  # before anything that may raise
             await stack.enter_async_context(listener)
         door = FrontDoor(chat, authenticate, allowed_origins=allowed_origins, trusted_proxies=trusted_proxies, pages=pages)
-        porch, shelter = _Porch(chat, door, revalidate), _Shelter()
+        porch, shelter = Porch(chat, revalidate), _Shelter()
+
+        async def serve(stream: trio.abc.Stream) -> None:
+            await porch.serve(_Knock(chat, stream, door))
+
         async with trio.open_nursery() as nursery:
             connections = await nursery.start(shelter.run)
-            accept = partial(trio.serve_listeners, porch.serve, list(listeners), handler_nursery=connections)
+            accept = partial(trio.serve_listeners, serve, list(listeners), handler_nursery=connections)
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(accept)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import anyio.abc
 import anyio.lowlevel
-from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+from wsproto.events import CloseConnection, Ping, TextMessage
 from wsproto.utilities import generate_accept_token
 
 from trio_chat import wire
@@ -150,12 +150,13 @@ class Connection:
             raise Gone(1006) from None
         self._engine.receive_data(data)
         events = list(self._engine.events())
-        self.pings += sum(isinstance(event, Ping) for event in events)
-        for event in events:
-            if isinstance(event, Ping):
-                await self._stream.send(self._engine.send(Pong(payload=event.payload)))
         for text in self._engine.take():
-            self._frames.append(wire.decode(text, text_bytes=1 << 20))
+            frame = wire.decode(text, text_bytes=1 << 20)
+            if isinstance(frame, wire.Ping):
+                self.pings += 1
+                await self.send(wire.Pong())
+            else:
+                self._frames.append(frame)
         for event in events:
             if isinstance(event, CloseConnection):
                 await self._stream.send(self._engine.send(CloseConnection(code=1000)))
@@ -301,7 +302,7 @@ class FakeServer:
         match frame:
             case wire.Read():
                 self.read_marks.append(frame)
-            case wire.Typing() | wire.Watch() | wire.Ping():
+            case wire.Typing() | wire.Watch():
                 pass
             case wire.Blocks(ref=ref):
                 line.to_client.append(wire.Blocked(ref=ref, users=("eve",)))

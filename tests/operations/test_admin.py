@@ -20,7 +20,7 @@ from trio_chat.chat import open_chat
 from trio_chat.errors import CloseCode, ErrorCode, StoreUnavailable
 from trio_chat.operations import admin
 from trio_chat.operations.metrics import METRICS
-from trio_chat.serve import guarded
+from trio_chat.porch import guarded
 from trio_chat.store.memory import MemoryStore
 from trio_chat.testing import InMemoryServer, open_test_server
 

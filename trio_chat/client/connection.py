@@ -241,7 +241,7 @@ class Connection:
         data = b"".join(engine.send(Pong(payload=ping.payload)) for ping in pongs)
         if self._ping_due:
             self._ping_due = False
-            engine.queue_ping()
+            engine.queue(wire.encode(wire.Ping()))  # no WebSocket ping: a host of applications keeps those to itself
         return data + engine.send(TextMessage(data=""))
 
     async def _transmit(self, data: bytes) -> None:

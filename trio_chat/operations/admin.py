@@ -18,7 +18,7 @@ import trio
 from ..chat import Chat
 from ..errors import ConfigurationError
 from ..model import is_name
-from ..serve import guarded
+from ..porch import guarded
 from ..session import ConnectionEnded
 from ..sparing import SparingLog
 from ..transport.http import HttpError, Request, peer_address, read_request, require_method, respond

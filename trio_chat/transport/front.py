@@ -33,7 +33,7 @@ from .origins import cors, listed_origin, origin_allowed, preflight
 from .pages import Pages, page_answer
 from .stream import GuardedStream
 
-__all__ = ["Admitted", "Authenticate", "FrontDoor"]
+__all__ = ["Admitted", "Authenticate", "FrontDoor", "position"]
 
 Authenticate: TypeAlias = Callable[[Request], Awaitable[Identity]]
 """Tells who a request comes from, or raises `Refused`. Has ``settings.hook_timeout`` seconds."""
@@ -101,24 +101,24 @@ class FrontDoor:
         try:
             request, trailing_data = await read_request(stream)
             head_only = request.method == "HEAD"
-            request = forwarded(request, self._trusted_proxies)
+            request = self.forwarded(request)
             client = request.client
             if request.client is not None:
                 places.enter_context(self._chat.admission.address(request.client))
             if request.path == _WEBSOCKET_PATH and request.method == "OPTIONS":
                 answer = preflight(request, self._allowed_origins)
             elif request.path == _WEBSOCKET_PATH:
-                readable = cors(request, self._allowed_origins)
-                admitted = await self._admitted(request, trailing_data)
+                readable = self.readable(request)
+                admitted = await self.judge(request, trailing_data)
                 await wire.send_all(accept(request))
                 return admitted
             else:
                 answer = self._plain(request)
         except HttpError as error:
-            self._turned_away(logging.INFO, error.status, error.why or str(error), client)
+            self.turned_away(logging.INFO, error.status, error.why or str(error), client)
             answer = error.response(head_only=head_only, headers=readable)
         except TooMany as refusal:
-            self._turned_away(logging.WARNING, 503, str(refusal), client)
+            self.turned_away(logging.WARNING, 503, str(refusal), client)
             answer = HttpError(503, str(refusal), [("Retry-After", "5")]).response(head_only=head_only)
         except ConnectionEnded:
             return None
@@ -126,7 +126,33 @@ class FrontDoor:
         await wire.aclose()
         return None
 
-    def _turned_away(self, level: int, status: int, why: str, client: str | None) -> None:
+    def forwarded(self, request: Request) -> Request:
+        """`request` as the trusted proxies saw it."""
+        return forwarded(request, self._trusted_proxies)
+
+    def readable(self, request: Request) -> list[tuple[str, str]]:
+        """Headers with which a page that may connect may read the answer, too."""
+        return cors(request, self._allowed_origins)
+
+    async def judge(self, request: Request, trailing_data: bytes = b"") -> Admitted:
+        """Whose connection this request asks for, and where it starts. The caller sets the deadline, and opens it.
+
+        Raises:
+            HttpError: it is refused.
+        """
+        require_method(request, "GET")
+        if self._chat.failure is not None or self._chat.draining.is_set():
+            raise HttpError(503, "not now", [("Retry-After", "5")])
+        if not origin_allowed(request, self._allowed_origins):
+            raise HttpError(403, "this origin is not allowed")
+        log, after, send_only = position(request)
+        identity = await self._identify(request)
+        # Last: a script in a browser sees no status of a WebSocket, so it asks plainly whether it would be let in.
+        require_upgrade(request)
+        return Admitted(identity, trailing_data, log, after, send_only, request.client)
+
+    def turned_away(self, level: int, status: int, why: str, client: str | None) -> None:
+        """Count and log somebody who is not let in."""
         self._chat.admission.turned_away[status] += 1
         self._chat.refusals(level, "refused: %s", why, client=client, status=status)
 
@@ -142,18 +168,6 @@ class FrontDoor:
         if not self._chat.healthy:
             raise HttpError(503, "unavailable")
         return respond(200, body=b"ok\n", head_only=request.method == "HEAD")
-
-    async def _admitted(self, request: Request, trailing_data: bytes) -> Admitted:
-        require_method(request, "GET")
-        if self._chat.failure is not None or self._chat.draining.is_set():
-            raise HttpError(503, "not now", [("Retry-After", "5")])
-        if not origin_allowed(request, self._allowed_origins):
-            raise HttpError(403, "this origin is not allowed")
-        log, after, send_only = _position(request)
-        identity = await self._identify(request)
-        # Last: a script in a browser sees no status of a WebSocket, so it asks plainly whether it would be let in.
-        require_upgrade(request)
-        return Admitted(identity, trailing_data, log, after, send_only, request.client)
 
     async def _identify(self, request: Request) -> Identity:
         """Ask the application who this is. A hook that fails, hangs or talks nonsense refuses this request and no other."""
@@ -189,8 +203,12 @@ def _network(proxy: str) -> Network:
         raise ConfigurationError(f"the trusted proxy {proxy!r} is no address, no network and not unix") from None
 
 
-def _position(request: Request) -> tuple[str | None, int | None, bool]:
-    """Where the client wants to start, and whether it only sends: ``log``, ``after`` and ``window`` of the query."""
+def position(request: Request) -> tuple[str | None, int | None, bool]:
+    """Where the client wants to start, and whether it only sends: ``log``, ``after`` and ``window`` of the query.
+
+    Raises:
+        HttpError: 400, the query makes no sense.
+    """
     log, after, window = (request.parameter(name) for name in ("log", "after", "window"))
     if (log is None) is not (after is None):
         raise HttpError(400, "log and after go together")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -32,6 +32,7 @@ __all__ = [
     "forwarded",
     "peer_address",
     "read_request",
+    "request_of",
     "require_method",
     "require_upgrade",
     "respond",
@@ -274,7 +275,7 @@ def _unguarded(stream: trio.abc.Stream) -> trio.abc.Stream:
 
 
 def _checked(head: h11.Request, *, client: str | None, secure: bool, methods: Sequence[str]) -> Request:
-    headers = _headers(head)
+    headers = _headers(head.headers)
     method = head.method.decode("ascii")
     http11 = head.http_version == b"1.1"
     if _all(headers, "transfer-encoding") or any(value != "0" for value in _all(headers, "content-length")):
@@ -301,11 +302,11 @@ def _checked(head: h11.Request, *, client: str | None, secure: bool, methods: Se
     return replace(request, upgrade=True)
 
 
-def _headers(head: h11.Request) -> tuple[tuple[str, str], ...]:
-    if len(head.headers) > HEADERS:
+def _headers(raw: Collection[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    if len(raw) > HEADERS:
         raise HttpError(431, "the request has too many headers")
     headers = []
-    for name, value in head.headers:
+    for name, value in raw:
         if _PRINTABLE.fullmatch(value) is None:
             if name == b"origin":  # a browser writes punycode
                 raise HttpError(403, "this origin is not allowed")
@@ -318,6 +319,33 @@ def _headers(head: h11.Request) -> tuple[tuple[str, str], ...]:
     if len(_all(result, "origin")) > 1:
         raise HttpError(403, "two origins")
     return result
+
+
+def request_of(
+    method: str,
+    target: str,
+    headers: Collection[tuple[bytes, bytes]],
+    *,
+    client: str | None,
+    secure: bool,
+    upgrade: bool,
+) -> Request:
+    """A request that somebody else has read, and has seen to it that it is HTTP: checked as far as that can be done then.
+
+    Args:
+        method: e.g. GET.
+        target: the path and the query, percent-encoded.
+        headers: names in lower case.
+        client: the peer's address.
+        secure: whether it came over TLS.
+        upgrade: whether it asks for a WebSocket.
+
+    Raises HttpError if the request is refused.
+    """
+    checked = _headers(headers)
+    path, query = _target(target)
+    address = None if client is None else _normal(client)
+    return Request(method, path, query, checked, address, secure, upgrade)
 
 
 def _all(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
