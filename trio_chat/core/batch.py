@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ..errors import ErrorCode
 from ..model import Kind, Message
+from .outbox import PushChange
 
 __all__ = [
     "Batch",
@@ -109,7 +110,7 @@ class Removal(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """One transaction. Carried out in this order: marks, reads, removals, openings, blocks, drafts."""
+    """One transaction. Carried out in this order: marks, reads, removals, openings, blocks, push, drafts."""
 
     marks: tuple[Mark, ...] = ()
     openings: tuple[Opening, ...] = ()
@@ -117,6 +118,7 @@ class Batch(Struct, frozen=True):
     reads: tuple[ReadMark, ...] = ()
     blocks: tuple[BlockChange, ...] = ()
     removals: tuple[Removal, ...] = ()
+    push: tuple[PushChange, ...] = ()
 
 
 class Stored(Struct, frozen=True):
