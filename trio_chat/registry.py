@@ -11,15 +11,17 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import trio
+from msgspec import Struct
 
-from .committer import Committer, Loader
-from .core.batch import ConnectionId, Refused, Stored
+from .committer import Commits, Committer, Loader, Ride
+from .core.batch import Batch, ConnectionId, Refused, Results, Stored
 from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell, Unjudge
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
 from .core.intake import Command
 from .core.machine import Core
+from .core.outbox import PushChange
 from .core.workload import Workload
-from .errors import ChatClosed, CloseCode
+from .errors import ChatClosed, CloseCode, ErrorCode
 from .observation import Observers
 from .policy import Hooks, Policy
 from .questions import Questions
@@ -27,10 +29,35 @@ from .settings import Settings
 from .store.base import Store
 from .wire import ServerFrame
 
-__all__ = ["Outcome", "Registry", "SessionPort"]
+__all__ = ["Outcome", "Progress", "Queues", "Registry", "SessionPort"]
 
 Outcome: TypeAlias = Stored | Refused | tuple[str, ...] | None
 """What became of it: see `Fulfil`."""
+
+
+class Queues(Struct, frozen=True, kw_only=True):
+    """What waits: events for the registry, pages and questions for the store, drafts for the application's hooks.
+
+    What waits for a commit is `Workload.waiting`.
+    """
+
+    events: int
+    pages: int
+    questions: int
+    drafts: int
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What was done since the chat began, and what waits for more.
+
+    `stored` are the messages, edits and deletions that are durable, each counted once however often it was sent; `refused`
+    the ``error`` frames by their code. Codes that did not occur are not there.
+    """
+
+    stored: int
+    refused: dict[ErrorCode, int]
+    commits: Commits
+    queues: Queues
 
 
 class SessionPort(Protocol):
@@ -64,6 +91,9 @@ class _Inbox:
 
     def wake(self) -> None:
         self._filled.set()
+
+    def __len__(self) -> int:
+        return len(self._events)
 
     async def take(self, deadline: float) -> list[Event]:
         """Everything that is there, waiting for something until `deadline`. Always a checkpoint: others get their turn."""
@@ -103,7 +133,11 @@ class Registry:
         self._loader = Loader(store, self.put)
         self._policy = Policy(hooks, store, self.put, settings)
         onlookers = [self.observers.committed, *([self._policy.stored] if hooks.judge else [])]
-        self._committer = Committer(store, self.put, clock, onlookers)
+        self._committer = Committer(store, self.put, clock, [*onlookers, self._committed])
+        self._committer.rode = self._inbox.wake
+        self._push_delay = settings.ack_delay
+        self.stirred: Callable[[], None] = lambda: None
+        """Called when a commit may have made work for push."""
         watching = self._policy.standings if hooks.may_watch is not None else None
         self._questions = Questions(store, self.put, settings, judge=watching)
         self._calls: dict[Ticket, _Call] = {}
@@ -146,6 +180,21 @@ class Registry:
     def workload(self) -> Workload:
         """How much the core has to do."""
         return self._core.workload()
+
+    def progress(self) -> Progress:
+        """What was done so far, and what waits."""
+        tally = self._core.tally
+        return Progress(
+            stored=tally.stored,
+            refused=dict(tally.refused),
+            commits=self._committer.commits(),
+            queues=Queues(
+                events=len(self._inbox),
+                pages=self._loader.waiting,
+                questions=self._questions.waiting,
+                drafts=self._policy.waiting,
+            ),
+        )
 
     def connected(self, user: str) -> frozenset[str]:
         """The user's devices that are connected."""
@@ -203,6 +252,20 @@ class Registry:
                 call.lost = True
                 call.done.set()
 
+    def ride(self, change: PushChange, *, soon: bool = False) -> Ride:
+        """Have a change of push's committed: `soon`, or with what is committed anyway, as an acknowledgement is.
+
+        Raises:
+            ChatClosed: the chat has ended.
+        """
+        if self._ended:
+            raise ChatClosed("the chat has ended")
+        return self._committer.ride(change, 0 if soon else self._push_delay)
+
+    def _committed(self, batch: Batch, _: Results) -> None:
+        if batch.drafts or batch.reads or batch.push:
+            self.stirred()
+
     def end(self) -> None:
         """Return from `run` as soon as there is no session and nothing in flight."""
         self._ending = True
@@ -225,7 +288,7 @@ class Registry:
             batch = core.next_batch(now)
             if batch is not None:
                 self._committer.submit(batch)
-            if not self._sessions and core.idle:
+            if not self._sessions and core.idle and not self._committer.riding:
                 self._idle.set()
                 if self._ending:
                     return

@@ -170,7 +170,8 @@ class Results(Struct, frozen=True):
 
     The result of a block is whom the user blocks now, by name; of a removal, None. `progress` follows from the marks, reads
     and openings. `at` is the time of the transaction, Unix milliseconds; 0 if nothing was committed. `reads` has a result
-    for each read mark, too, None if it is in; it may be left empty where all are in, or none because nothing was committed.
+    for each read mark, too, None if it is in; it may be left empty where all are in, or none because nothing was committed;
+    `push` likewise.
     """
 
     openings: tuple[Opened | Refused, ...] = ()
@@ -180,6 +181,7 @@ class Results(Struct, frozen=True):
     progress: tuple[Progress, ...] = ()
     at: int = 0
     reads: tuple[Refused | None, ...] = ()
+    push: tuple[Refused | None, ...] = ()
 
 
 class PageRequest(Struct, frozen=True):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from msgspec import Struct
+
 from ..core.batch import Batch, Page, PageRequest, Results
 from ..core.outbox import Job, Preferences, Registered, Waiting
 from ..retrieval import (
@@ -19,7 +21,7 @@ from ..retrieval import (
     Standing,
 )
 
-__all__ = ["Outbox", "Store"]
+__all__ = ["Outbox", "Sizes", "Store"]
 
 
 class Outbox(Protocol):
@@ -54,6 +56,13 @@ class Outbox(Protocol):
         ...
 
 
+class Sizes(Struct, frozen=True):
+    """What a store takes of its disk, in bytes: the file, and what was written lately and is not in it yet (the WAL)."""
+
+    file: int = 0
+    wal: int = 0
+
+
 class Store(Protocol):
     """Where messages are kept. An async context manager: entering opens it, leaving closes it, whatever happened.
 
@@ -84,6 +93,10 @@ class Store(Protocol):
     @property
     def outbox(self) -> Outbox:
         """What waits for push."""
+        ...
+
+    def space(self) -> Sizes:
+        """What the store takes of its disk; zeros where there is none. Blocks for microseconds at most."""
         ...
 
     async def append(self, batch: Batch, now: int) -> Results:
