@@ -40,9 +40,8 @@ async def test_riders_share_a_batch_or_wait(autojump_clock: MockClock) -> None:
         await wait_all_tasks_blocked()
         assert len(reports) == 1
         began = trio.current_time()
-        for n in range(300):
-            last = committer.ride(Quiet(f"user{n}", quiet=True), 10)
-        await last.done.wait()
+        rides = [committer.ride(Quiet(f"user{n}", quiet=True), 10) for n in range(300)]
+        await rides[-1].done.wait()
         assert 9.9 < trio.current_time() - began < 10.1
         assert [len(batch.push) for batch in store.batches[1:]] == [256, 44]
         assert len(reports) == 1
