@@ -13,7 +13,6 @@ from ..core.outbox import (
     Mute,
     Note,
     Preferences,
-    Prune,
     PushChange,
     Quiet,
     Register,
@@ -120,7 +119,7 @@ class MemoryOutbox:
                 case TargetGone():
                     gone = one.target, one.registered
                     self._forget([target for target in self._targets.values() if (target.key, target.registered) == gone])
-                case Prune():
+                case _:
                     old = sorted((target for target in self._targets.values() if target.registered < one.before), key=_age)
                     self._forget(old[: one.limit])
 

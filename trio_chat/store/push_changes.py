@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..core.batch import ReadMark
-from ..core.outbox import Mute, Note, Prune, PushChange, Quiet, Register, TargetGone, Unregister
+from ..core.outbox import Mute, Note, PushChange, Quiet, Register, TargetGone, Unregister
 from .rows import write
 from .users import Users
 
@@ -77,8 +77,6 @@ def named(changes: Iterable[PushChange]) -> set[str]:
                 names.add(one.peer)
             case Register() | Unregister() | Quiet():
                 names.add(one.user)
-            case TargetGone() | Prune():
-                pass
     return names
 
 
@@ -133,7 +131,7 @@ def change(connection: sqlite3.Connection, users: Users, changes: Sequence[PushC
                 _note(connection, users, one, now)
             case TargetGone():
                 _forget(connection, SAME, (one.target, one.registered))
-            case Prune():
+            case _:
                 _forget(connection, OLDEST, (one.before, one.limit))
 
 
