@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .operations.admin import serve_admin as serve_admin
     from .policy import Hooks as Hooks
     from .policy import Outgoing as Outgoing
+    from .push.settings import Push as Push
     from .retrieval import Conversation as Conversation
     from .retrieval import ConversationsPage as ConversationsPage
     from .retrieval import ConversationsQuery as ConversationsQuery
@@ -105,6 +106,7 @@ _HOMES: Final = {
     ),
     ".operations.admin": ("serve_admin",),
     ".policy": ("Hooks", "Outgoing"),
+    ".push.settings": ("Push",),
     ".retrieval": (
         "Conversation",
         "ConversationsPage",

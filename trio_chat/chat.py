@@ -16,16 +16,19 @@ from .admission import Admission
 from .committer import unix_ms
 from .core.batch import ConnectionId
 from .core.events import Connected, Drain, Revoked
+from .core.outbox import Unregister
 from .core.workload import Workload
 from .errors import CloseCode, ConfigurationError
 from .observation import EventStream
 from .policy import Hooks
+from .push.dispatcher import Dispatcher, ProviderFigures
+from .push.settings import Push
+from .push_voice import PushVoice
 from .registry import Progress, Registry, SessionPort
 from .settings import Settings
 from .sparing import SparingLog
 from .store.base import Sizes, Store
 from .store.sqlite import SqliteStore
-from .voice import Voice
 
 __all__ = ["NO_TRIO", "Chat", "Statistics", "open_chat"]
 
@@ -50,7 +53,8 @@ class Statistics(Workload, frozen=True, kw_only=True):
 
     `handshakes` are those of the `connections` that nobody knows yet. `closed` counts the connections that the server
     closed, by the code they were told; who left is not among them. `turned_away` counts the requests that were refused
-    before there was a WebSocket, by their HTTP status. `uptime` is in seconds.
+    before there was a WebSocket, by their HTTP status. `uptime` is in seconds. `push`
+    is what came of telling people who are away, by provider.
     """
 
     connections: int
@@ -60,6 +64,7 @@ class Statistics(Workload, frozen=True, kw_only=True):
     progress: Progress
     sizes: Sizes
     uptime: float
+    push: dict[str, ProviderFigures] = msgspec.field(default_factory=dict)
 
 
 class _LiveSession(SessionPort, Protocol):
@@ -70,17 +75,25 @@ class _LiveSession(SessionPort, Protocol):
     def cancel(self) -> None: ...
 
 
-class Chat(Voice):
-    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings; `Voice` is what it does for its owner.
+class Chat(PushVoice):
+    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings; `PushVoice` is what it does for it.
 
     `draining` is set when no new connection is to be taken.
     """
 
     def __init__(
-        self, store: Store, settings: Settings, *, clock: Callable[[], int], memory_path: bool, hooks: Hooks | None = None
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        clock: Callable[[], int],
+        memory_path: bool,
+        hooks: Hooks | None = None,
+        push: Push | None = None,
     ) -> None:
         registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks)
-        super().__init__(store, registry, settings)
+        super().__init__(store, registry, settings, push)
+        self._dispatcher = None if push is None else Dispatcher(push, store.outbox, registry.ride, clock)
         self.admission = Admission(settings)
         self.clock = clock
         self.revalidations = trio.CapacityLimiter(settings.revalidations)
@@ -121,6 +134,7 @@ class Chat(Voice):
             progress=self.registry.progress(),
             sizes=self._store.space(),
             uptime=trio.current_time() - self._began,
+            push={} if self._dispatcher is None else self._dispatcher.figures(),
             **msgspec.structs.asdict(self.registry.workload()),
         )
 
@@ -176,6 +190,8 @@ class Chat(Voice):
         They may connect again if the authenticator lets them: change what it knows first.
         """
         self.registry.put(Revoked(user, device))
+        if self._push is not None and not self.registry.ended:
+            self.registry.ride(Unregister(user, device), soon=True)
         for revoked in self._handshakes.values():
             revoked.add((user, device))
 
@@ -227,6 +243,12 @@ class Chat(Voice):
             for session in self._live.values():
                 session.cancel()
 
+    async def _close(self) -> None:
+        """Drain, and then have what push is at come to an end."""
+        await self.drain()
+        if self._dispatcher is not None:
+            await self._dispatcher.stop()
+
     def _let_go(self) -> None:
         """Let the registry end when what was received is committed; after a drain that is so already."""
         self._begin_drain()
@@ -242,6 +264,7 @@ async def open_chat(
     *,
     settings: Settings | None = None,
     hooks: Hooks | None = None,
+    push: Push | None = None,
     clock: Callable[[], int] = unix_ms,
     memory_path: bool = True,
 ) -> AsyncIterator[Chat]:
@@ -254,6 +277,7 @@ async def open_chat(
         store: the path of an SQLite file, made if there is none, or a `Store`, which is entered and left here.
         settings: limits and times.
         hooks: the application's say in who may send and see what.
+        push: how people are told of messages when they are away; without it nobody is.
         clock: gives Unix milliseconds; for tests.
         memory_path: False feeds every connection from the store; for tests.
 
@@ -266,21 +290,28 @@ async def open_chat(
     if not trio.lowlevel.in_trio_run():
         raise ConfigurationError(NO_TRIO)
     settings = Settings.of(**msgspec.structs.asdict(settings or Settings()))
+    if push is not None:
+        push.check()
     opened: AbstractAsyncContextManager[Store]
     opened = SqliteStore(store, settings) if isinstance(store, str | os.PathLike) else store
     body: BaseException | None = None
     async with opened as entered:
-        chat = Chat(entered, settings, clock=clock, memory_path=memory_path, hooks=hooks)
+        chat = Chat(entered, settings, clock=clock, memory_path=memory_path, hooks=hooks, push=push)
+        if chat._dispatcher is not None and push is not None:  # noqa: SLF001
+            entered.outbox.open(round(push.delay * 1000))
+            chat.registry.stirred = chat._dispatcher.stir  # noqa: SLF001
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(chat._run)  # noqa: SLF001  (the two are one)
+                if chat._dispatcher is not None:  # noqa: SLF001
+                    nursery.start_soon(chat._dispatcher.run)  # noqa: SLF001
                 try:
                     yield chat
-                    await chat.drain()
+                    await chat._close()  # noqa: SLF001
                 except BaseException as error:
                     body = error
                     if not _holds_cancelled(error):
-                        await chat.drain()  # noqa: ASYNC102  (no cancellation)
+                        await chat._close()  # noqa: ASYNC102, SLF001  (no cancellation)
                     raise
                 finally:
                     chat._let_go()  # noqa: SLF001

@@ -10,20 +10,25 @@ from typing import Any, TypeAlias
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .core.batch import Batch, ConnectionId, Draft, Page, PageRequest, Progress, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
+from .core.outbox import PushChange
 from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
 from .measures import ROWS, SECONDS, Distribution, Measure
 from .store.base import Store
 
-__all__ = ["Commits", "Committer", "Loader", "unix_ms"]
+__all__ = ["Commits", "Committer", "Loader", "Ride", "unix_ms"]
 
 _log = logging.getLogger("trio_chat.store")
 
 _PAGES_AT_ONCE = 64
 """Pages read in one visit to the store: a reconnect storm must not cost a thread hop for each client."""
 
+
+_RIDERS = 256
+"""Changes of push that share one batch: so many more rows a message waits for at most."""
 
 Onlooker: TypeAlias = Callable[[Batch, Results], None]
 """Is shown each batch that was carried out, before anybody is told of it."""
@@ -46,6 +51,15 @@ class Commits(Struct, frozen=True, kw_only=True):
     failed: int
 
 
+class Ride:
+    """A change that push has asked for, on its way into a batch. `refused` says why it is not in it, once `done` is set."""
+
+    def __init__(self, change: PushChange) -> None:
+        self.change = change
+        self.done = trio.Event()
+        self.refused: Refused | None = None
+
+
 class Committer:
     """Commits one batch after the other. While one is under way, the next grows in the core (group commit)."""
 
@@ -62,6 +76,10 @@ class Committer:
         self._onlookers = tuple(onlookers)
         self._batch: Batch | None = None
         self._ready = trio.Event()
+        self._riders: list[Ride] = []
+        self._ride_by = math.inf
+        self.rode: Callable[[], None] = lambda: None
+        """Called when what rode along is done."""
         self._rows = Measure(ROWS)
         self._seconds = Measure(SECONDS)
         self._failed = 0
@@ -79,24 +97,55 @@ class Committer:
         self._batch = batch
         self._ready.set()
 
+    @property
+    def riding(self) -> bool:
+        """Whether anything of push's waits, or is in flight."""
+        return bool(self._riders)
+
+    def ride(self, change: PushChange, delay: float) -> Ride:
+        """Have this committed with the next batch; after `delay` seconds even without one."""
+        ride = Ride(change)
+        self._riders.append(ride)
+        self._ride_by = min(self._ride_by, trio.current_time() + delay)
+        self._ready.set()
+        return ride
+
     async def run(self) -> None:
         """Commit what is submitted, until cancelled. A batch under way is finished first.
 
         Raises whatever the store raises beside its own errors: nobody knows then what is stored, so the server must stop.
         """
         while True:
-            await self._ready.wait()
+            with trio.move_on_at(self._ride_by):
+                await self._ready.wait()
             self._ready = trio.Event()
-            if self._batch is not None:
-                batch = self._batch
-                began = trio.current_time()
-                results = await self._commit(batch)
-                self._seconds.observe(trio.current_time() - began)
-                self._rows.observe(_rows(batch))
+            submitted = self._batch
+            if submitted is None and trio.current_time() < self._ride_by:
+                continue
+            riders = self._riders[:_RIDERS]
+            batch = submitted or Batch()
+            if riders:
+                batch = replace(batch, push=tuple(ride.change for ride in riders))
+            self._ride_by = trio.current_time() if len(self._riders) > len(riders) else math.inf
+            began = trio.current_time()
+            results = await self._commit(batch)
+            self._seconds.observe(trio.current_time() - began)
+            self._rows.observe(_rows(batch))
+            if submitted is not None:
                 self._batch = None
-                for look in self._onlookers:
-                    look(batch, results)
+            for look in self._onlookers:
+                look(batch, results)
+            self._arrive(riders, results)
+            if submitted is not None:
                 self._report(Committed(results))
+
+    def _arrive(self, riders: Sequence[Ride], results: Results) -> None:
+        if riders:
+            del self._riders[: len(riders)]
+            for ride, refused in zip(riders, results.push or (None,) * len(riders), strict=True):
+                ride.refused = refused
+                ride.done.set()
+            self.rode()
 
     async def _commit(self, batch: Batch) -> Results:
         try:
@@ -137,6 +186,10 @@ class Committer:
         removals = [_only(await single.append(Batch(removals=(removal,))), "removals") for removal in batch.removals]
         openings = [_only(await single.append(Batch(openings=(opening,))), "openings") for opening in batch.openings]
         blocks = [_only(await single.append(Batch(blocks=(block,))), "blocks") for block in batch.blocks]
+        push: list[Refused | None] = []
+        for change in batch.push:
+            result = await single.append(Batch(push=(change,)))
+            push.append(result if isinstance(result, Refused) else None)
         drafts: list[Stored | Refused] = []
         stopped: dict[ConnectionId, Refused] = {}  # sources that met a retryable refusal: what follows is refused, too (S4)
         for draft in batch.drafts:
@@ -150,6 +203,7 @@ class Committer:
             blocks=tuple(blocks),
             removals=tuple(removals),
             reads=tuple(reads),
+            push=tuple(push),
             progress=tuple(single.progress.values()),
             at=single.at,
         )
@@ -199,7 +253,7 @@ class _Singly:
 
 
 def _rows(batch: Batch) -> int:
-    parts = (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals)
+    parts = (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals, batch.push)
     return sum(map(len, parts))
 
 
@@ -215,6 +269,7 @@ def _all_refused(batch: Batch, refused: Refused) -> Results:
         blocks=(refused,) * len(batch.blocks),
         removals=(refused,) * len(batch.removals),
         reads=(refused,) * len(batch.reads),
+        push=(refused,) * len(batch.push),
     )
 
 

@@ -13,12 +13,13 @@ from typing import Protocol, TypeAlias
 import trio
 from msgspec import Struct
 
-from .committer import Commits, Committer, Loader
-from .core.batch import ConnectionId, Refused, Stored
+from .committer import Commits, Committer, Loader, Ride
+from .core.batch import Batch, ConnectionId, Refused, Results, Stored
 from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell, Unjudge
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
 from .core.intake import Command
 from .core.machine import Core
+from .core.outbox import PushChange
 from .core.workload import Workload
 from .errors import ChatClosed, CloseCode, ErrorCode
 from .observation import Observers
@@ -132,7 +133,11 @@ class Registry:
         self._loader = Loader(store, self.put)
         self._policy = Policy(hooks, store, self.put, settings)
         onlookers = [self.observers.committed, *([self._policy.stored] if hooks.judge else [])]
-        self._committer = Committer(store, self.put, clock, onlookers)
+        self._committer = Committer(store, self.put, clock, [*onlookers, self._committed])
+        self._committer.rode = self._inbox.wake
+        self._push_delay = settings.ack_delay
+        self.stirred: Callable[[], None] = lambda: None
+        """Called when a commit may have made work for push."""
         watching = self._policy.standings if hooks.may_watch is not None else None
         self._questions = Questions(store, self.put, settings, judge=watching)
         self._calls: dict[Ticket, _Call] = {}
@@ -247,6 +252,20 @@ class Registry:
                 call.lost = True
                 call.done.set()
 
+    def ride(self, change: PushChange, *, soon: bool = False) -> Ride:
+        """Have a change of push's committed: `soon`, or with what is committed anyway, as an acknowledgement is.
+
+        Raises:
+            ChatClosed: the chat has ended.
+        """
+        if self._ended:
+            raise ChatClosed("the chat has ended")
+        return self._committer.ride(change, 0 if soon else self._push_delay)
+
+    def _committed(self, batch: Batch, _: Results) -> None:
+        if batch.drafts or batch.reads or batch.push:
+            self.stirred()
+
     def end(self) -> None:
         """Return from `run` as soon as there is no session and nothing in flight."""
         self._ending = True
@@ -269,7 +288,7 @@ class Registry:
             batch = core.next_batch(now)
             if batch is not None:
                 self._committer.submit(batch)
-            if not self._sessions and core.idle:
+            if not self._sessions and core.idle and not self._committer.riding:
                 self._idle.set()
                 if self._ending:
                     return

@@ -37,7 +37,7 @@ from .retrieval import (
 from .settings import Settings
 from .store.base import Store
 
-__all__ = ["Sent", "Voice"]
+__all__ = ["Sent", "Voice", "refuse", "require", "require_user"]
 
 _STORE_ERRORS: dict[ErrorCode, type[StoreError]] = {
     kind.code: kind for kind in (StoreFull, StoreBusy, StoreUnavailable, StoreError)
@@ -118,8 +118,8 @@ class Voice:
 
         A `seq` beyond the log's end means its end: what comes later is unread.
         """
-        _require_user(user, peer)
-        _require(type(seq) is int and 0 <= seq <= MAX_SEQ, "a seq is an integer from 0 to 2**53 - 1")
+        require_user(user, peer)
+        require(type(seq) is int and 0 <= seq <= MAX_SEQ, "a seq is an integer from 0 to 2**53 - 1")
         await self._done(ReadMark(user, peer, seq))
 
     async def block(self, user: str, peer: str) -> tuple[str, ...]:
@@ -139,7 +139,7 @@ class Voice:
 
         A device that comes back is a new one. To keep it out, see `Chat.revoke`.
         """
-        _require_user(user, device)
+        require_user(user, device)
         await self._done(Removal(user, device))
 
     # What is read.
@@ -188,13 +188,13 @@ class Voice:
         return self.settings.server_frame_bytes
 
     def _reading(self, user: str) -> Store:
-        _require_user(user)
+        require_user(user)
         if self.registry.ended:
             raise ChatClosed("the chat has ended: nothing was read")
         return self._store
 
     async def _draft(self, sender: str, to: str, id: str | None, text: str | None, kind: Any, target: str | None) -> Sent:
-        _require_user(sender, to)
+        require_user(sender, to)
         name = str(uuid.uuid4()) if id is None else id
         _require_id(name)
         try:
@@ -210,7 +210,7 @@ class Voice:
     def _require_text(self, text: object) -> None:
         if not isinstance(text, str):
             raise BadFrame("a text is a string")
-        _require(text != "" and "\x00" not in text, "a text is not empty and has no NUL character")
+        require(text != "" and "\x00" not in text, "a text is not empty and has no NUL character")
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
@@ -219,7 +219,7 @@ class Voice:
             raise TooLarge(f"text is over {self.settings.text_bytes} bytes")
 
     async def _blocking(self, user: str, peer: str, *, blocked: bool) -> tuple[str, ...]:
-        _require_user(user, peer)
+        require_user(user, peer)
         outcome = await self._done(BlockChange(user, peer, blocked))
         if not isinstance(outcome, tuple):
             raise AssertionError(f"a block came to {outcome!r}")  # noqa: TRY004
@@ -229,7 +229,7 @@ class Voice:
         self._require_open()
         outcome = await self.registry.request(command)
         if isinstance(outcome, Refused):
-            _refuse(outcome.code)
+            refuse(outcome.code)
         return outcome
 
     def _require_open(self) -> None:
@@ -237,21 +237,24 @@ class Voice:
             raise ChatClosed("the chat drains: nothing more is taken, and this was not")
 
 
-def _require(right: bool, what: str) -> None:  # noqa: FBT001  (as assert)
+def require(right: bool, what: str) -> None:  # noqa: FBT001  (as assert)
+    """Raises `BadFrame` saying `what` unless it is right."""
     if not right:
         raise BadFrame(what)
 
 
-def _require_user(*names: str) -> None:
-    _require(all(map(is_name, names)), f"a name is 1 to {USER_LENGTH} characters, none a control")
+def require_user(*names: str) -> None:
+    """Raises `BadFrame` for what cannot be the name of a user or a device."""
+    require(all(map(is_name, names)), f"a name is 1 to {USER_LENGTH} characters, none a control")
 
 
 def _require_id(*ids: str) -> None:
     right = all(is_name(id, ID_LENGTH) for id in ids)
-    _require(right, f"an id is 1 to {ID_LENGTH} characters, none a control")
+    require(right, f"an id is 1 to {ID_LENGTH} characters, none a control")
 
 
-def _refuse(code: ErrorCode) -> NoReturn:
+def refuse(code: ErrorCode) -> NoReturn:
+    """Raise what stands for this code."""
     if code in _STORE_ERRORS:
         raise _STORE_ERRORS[code](code.meaning)
     raise RequestRefused.of(code)

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ..errors import ErrorCode
 from ..model import Kind, Message
+from .outbox import PushChange
 
 __all__ = [
     "Batch",
@@ -109,7 +110,7 @@ class Removal(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """One transaction. Carried out in this order: marks, reads, removals, openings, blocks, drafts."""
+    """One transaction. Carried out in this order: marks, reads, removals, openings, blocks, push, drafts."""
 
     marks: tuple[Mark, ...] = ()
     openings: tuple[Opening, ...] = ()
@@ -117,6 +118,7 @@ class Batch(Struct, frozen=True):
     reads: tuple[ReadMark, ...] = ()
     blocks: tuple[BlockChange, ...] = ()
     removals: tuple[Removal, ...] = ()
+    push: tuple[PushChange, ...] = ()
 
 
 class Stored(Struct, frozen=True):
@@ -168,7 +170,8 @@ class Results(Struct, frozen=True):
 
     The result of a block is whom the user blocks now, by name; of a removal, None. `progress` follows from the marks, reads
     and openings. `at` is the time of the transaction, Unix milliseconds; 0 if nothing was committed. `reads` has a result
-    for each read mark, too, None if it is in; it may be left empty where all are in, or none because nothing was committed.
+    for each read mark, too, None if it is in; it may be left empty where all are in, or none because nothing was committed;
+    `push` likewise.
     """
 
     openings: tuple[Opened | Refused, ...] = ()
@@ -178,6 +181,7 @@ class Results(Struct, frozen=True):
     progress: tuple[Progress, ...] = ()
     at: int = 0
     reads: tuple[Refused | None, ...] = ()
+    push: tuple[Refused | None, ...] = ()
 
 
 class PageRequest(Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 from ..core.batch import Batch, Page, PageRequest, Results
+from ..core.outbox import Job, Preferences, Registered, Waiting
 from ..retrieval import (
     ConversationsPage,
     ConversationsQuery,
@@ -20,7 +21,39 @@ from ..retrieval import (
     Standing,
 )
 
-__all__ = ["Sizes", "Store"]
+__all__ = ["Outbox", "Sizes", "Store"]
+
+
+class Outbox(Protocol):
+    """What waits for push. Written by `Store.append` alone; each method raises StoreError if it cannot be read."""
+
+    def open(self, delay: int | None) -> None:
+        """From now on a message is announced `delay` milliseconds after it; with None, as at first, no message is."""
+        ...
+
+    async def due(self, provider: str, now: int, limit: int) -> tuple[Job, ...]:
+        """The jobs for a provider's targets that are due at `now`, the first one first, as everything stands now."""
+        ...
+
+    async def next(self, provider: str) -> int | None:
+        """When the next job for the provider's targets is due, Unix milliseconds; None if none waits."""
+        ...
+
+    async def length(self) -> tuple[int, int | None]:
+        """How many jobs wait, and since when the oldest of them does."""
+        ...
+
+    async def waiting(self, user: str | None, limit: int) -> tuple[Waiting, ...]:
+        """Jobs that wait, by provider and due time; of one user also those of which only the last answer is left."""
+        ...
+
+    async def targets(self, user: str) -> tuple[Registered, ...]:
+        """Where the user can be reached, by device."""
+        ...
+
+    async def preferences(self, user: str) -> Preferences:
+        """What the user wants to be told."""
+        ...
 
 
 class Sizes(Struct, frozen=True):
@@ -55,6 +88,11 @@ class Store(Protocol):
     @property
     def failure(self) -> str | None:
         """Why nothing can be written until a restart, or None while all is well."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """What waits for push."""
         ...
 
     def space(self) -> Sizes:

@@ -9,6 +9,7 @@ from ..core.batch import Mark, Opened, Opening, Refused, Removal
 from ..errors import ErrorCode
 from ..settings import Settings
 from .blocks import blocked_by
+from .push_changes import forget_devices
 from .rows import look_up, write
 from .users import User, Users
 
@@ -48,6 +49,7 @@ def remove(connection: sqlite3.Connection, users: Users, removals: Sequence[Remo
     """Forget devices; one that is not there is as good as forgotten. What a user has delivered stays so (R1)."""
     rows = [(user.id, one.device) for one in removals if (user := users.get(one.user)) is not None]
     write(connection, DELETE, rows)
+    forget_devices(connection, rows)
 
 
 class Openings:
@@ -119,6 +121,7 @@ class Openings:
     def flush(self) -> None:
         """Write the devices. The users must have been written before."""
         write(self.connection, DELETE, self.removed)
+        forget_devices(self.connection, self.removed)
         # One that was inserted here may have moved here, too.
         write(self.connection, INSERT, self.inserted)
         write(self.connection, MARK, self.moved)

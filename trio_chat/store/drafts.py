@@ -66,6 +66,7 @@ class Drafts:
         self.messages: list[Row] = []
         self.entries: list[tuple[Pair, int, int]] = []  # what each of them means to its conversation
         self.log: list[tuple[int, int, int, int, int]] = []
+        self.announced: dict[tuple[int, int], int] = {}  # by recipient and sender, where there is whom to tell: the newest
 
     def carry_out(self, drafts: Sequence[Draft]) -> list[Stored | Refused]:
         """Decide on each in turn; `flush` writes what follows from it.
@@ -154,6 +155,8 @@ class Drafts:
             self.log.append((recipient.id, peer_seq, id, recipient.received, recipient.received_bytes))
             recipient.received += 1
             recipient.received_bytes += size
+            if recipient.targets and draft.kind == "message":
+                self.announced[recipient.id, sender.id] = peer_seq
         if sender.id <= recipient.id:
             self.entries.append(((sender.id, recipient.id), seq, peer_seq))
         else:

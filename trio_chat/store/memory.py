@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import trio
 
 from ..core.batch import (
@@ -42,6 +43,7 @@ from . import memory_queries
 from .base import Sizes
 from .digest import digest
 from .memory_contents import Contents, Device, Entry, User
+from .memory_outbox import MemoryOutbox
 from .pages import OVERHEAD
 from .progress import LOOK_BACK
 
@@ -61,6 +63,7 @@ class MemoryStore:
         self._epoch = secrets.token_hex(8)
         self._key = secrets.token_bytes(32)
         self._contents = Contents()
+        self.outbox = MemoryOutbox(self._contents)
         self._sent: dict[tuple[str, str], tuple[bytes, Entry, Stored]] = {}
         self._faults: list[StoreError] = []
 
@@ -119,9 +122,11 @@ class MemoryStore:
         for mark in batch.marks:
             self._mark(mark, now)
         progress = [reached for read in batch.reads if (reached := self._read(read)) is not None]
+        self.outbox.read(batch.reads, now)
         for removal in batch.removals:
             if (user := users.get(removal.user)) is not None:
                 user.devices.pop(removal.device, None)
+            self.outbox.forget_device(removal.user, removal.device)
         opened: dict[str, set[str]] = {}
         openings = tuple(self._open(opening, opened.setdefault(opening.user, set()), now) for opening in batch.openings)
         progress += self._delivered(delivered)
@@ -129,6 +134,7 @@ class MemoryStore:
         blocks = tuple(self._block(change) for change in batch.blocks)
         for change in batch.blocks:
             self._contents.part(change.user, change.peer)
+        self.outbox.change(batch.push, now)
         stopped: dict[int, Refused] = {}
         drafts = []
         for draft in batch.drafts:
@@ -229,7 +235,9 @@ class MemoryStore:
                 ]
                 if not away:
                     return Refused(ErrorCode.NOT_ALLOWED)
-                del user.devices[min(away)[2]]
+                oldest = min(away)[2]
+                del user.devices[oldest]
+                self.outbox.forget_device(opening.user, oldest)
             device = user.devices[opening.device] = Device(user.delivered, now)
         start = device.cursor
         if opening.log == log and opening.after is not None and 0 <= opening.after <= user.head:
@@ -302,6 +310,8 @@ class MemoryStore:
             entry.peer_seq = self._enter(recipient, entry)
             recipient.received += 1
             recipient.received_bytes += entry.size
+            if draft.kind == "message":
+                self.outbox.announce(draft.recipient, draft.sender, entry.peer_seq, now)
         if target is not None and draft.kind == "edit":
             target.edits.append(entry)
         elif target is not None and draft.kind == "delete":
@@ -357,6 +367,8 @@ def _changed(stored: str | None, draft: Draft) -> str | None:
 def _require_text(batch: Batch) -> None:
     """Raises `RowRefused` if something in the batch is not Unicode text: a lone surrogate."""
     try:
+        for change in batch.push:
+            "".join(value for value in msgspec.structs.astuple(change) if isinstance(value, str)).encode()
         for draft in batch.drafts:
             f"{draft.sender}{draft.recipient}{draft.id}{draft.text}{draft.target}".encode()
         moving: tuple[Mark | Opening | Removal, ...] = (*batch.marks, *batch.openings, *batch.removals)

@@ -37,7 +37,7 @@ def history(contents: Contents, name: str, query: HistoryQuery, size: int) -> Hi
     require_few(query, sum(name in pair for pair in contents.talked))
     user = contents.users.get(name, NOBODY)
     chosen = [entry for entry in user.entries if entry.kind == "message" and _is_chosen(user, name, entry, query)]
-    found = [_as_it_is(entry, name) for entry in chosen]
+    found = [as_it_is(entry, name) for entry in chosen]
     if query.around is None:
         return _history_page(found if query.ascending else found[::-1], query.limit, size)
     before = [message for message in reversed(found) if message.seq < query.around]
@@ -62,12 +62,12 @@ def _is_chosen(user: User, name: str, entry: Entry, query: HistoryQuery) -> bool
         and (query.since is None or entry.sent_at >= query.since)
         and (query.until is None or entry.sent_at < query.until)
         and (query.ids is None or entry.id in query.ids)
-        and (not query.unread or _is_unread(user, name, entry))
+        and (not query.unread or is_unread(user, name, entry))
         and (query.direction is None or (query.direction == "out") == (entry.sender == name))
     )
 
 
-def _is_unread(user: User, name: str, entry: Entry) -> bool:
+def is_unread(user: User, name: str, entry: Entry) -> bool:
     """R4."""
     return (
         entry.kind == "message"
@@ -83,7 +83,7 @@ def _newest_edit(message: Entry, user: str) -> Entry | None:
     return edits[-1] if edits and message.text is not None else None
 
 
-def _as_it_is(message: Entry, user: str) -> Message:
+def as_it_is(message: Entry, user: str) -> Message:
     """A message as the user sees it now."""
     edit = _newest_edit(message, user)
     return Message(
@@ -107,7 +107,7 @@ def search(contents: Contents, name: str, query: SearchQuery, size: int) -> Sear
     for entry in contents.users.get(name, NOBODY).entries:
         if entry.kind != "message" or (query.peer is not None and entry.peer_of(name) != query.peer):
             continue
-        message = _as_it_is(entry, name)
+        message = as_it_is(entry, name)
         seq = message.edit_seq or message.seq
         there = words(message.text or "")
         said = [word for word, _, _ in there]
@@ -157,8 +157,8 @@ def _conversation(contents: Contents, name: str, peer: str) -> Conversation:
     theirs = [entry for entry in entries if entry.sender == peer != name]
     return Conversation(
         peer=peer,
-        last=_as_it_is(messages[-1], name) if messages else None,
-        unread=min(sum(_is_unread(user, name, entry) for entry in entries), UNREAD_LIMIT),
+        last=as_it_is(messages[-1], name) if messages else None,
+        unread=min(sum(is_unread(user, name, entry) for entry in entries), UNREAD_LIMIT),
         delivered=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= max(peers_delivered, peers_read)),
         read=_newest(entry.seq for entry in own if 0 < entry.peer_seq <= peers_read),
         own_delivered=_newest(entry.peer_seq for entry in theirs if entry.peer_seq <= max(user.delivered, own_read)),

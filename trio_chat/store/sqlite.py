@@ -37,6 +37,7 @@ from .lock import FileLock
 from .migration import migrate
 from .pages import read_known, read_pages
 from .search import read_search
+from .sqlite_outbox import SqliteOutbox
 from .standings import read_blocked, read_devices, read_standings
 from .writer import Writer
 
@@ -78,6 +79,7 @@ class SqliteStore:
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(READERS)
         self._asking = trio.CapacityLimiter(1)  # queries wait for one another, and no page waits for them
+        self.outbox = SqliteOutbox(self._ask, self._push)
 
     async def __aenter__(self) -> Self:
         """Open the file. Cancelling waits until it is open, and then closes it.
@@ -165,6 +167,9 @@ class SqliteStore:
     async def standings(self, viewer: str, users: Sequence[str]) -> tuple[Standing, ...]:
         """What `viewer` may know of these users; see `Store.standings`. Cancelling waits for the query to end."""
         return await self._ask(lambda reader: read_standings(reader, viewer, users))
+
+    def _push(self, delay: int | None) -> None:
+        self._opened().writer.push_delay = delay
 
     async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._opened().ask, query, limiter=self._asking)

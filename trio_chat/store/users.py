@@ -21,7 +21,8 @@ REMEMBERED = 65_536
 _COLUMNS = """
     SELECT json_group_array(json_array(
         u.id, u.name, u.head, u.floor, u.delivered, u.sent_at, u.epoch, u.received, u.received_bytes,
-        EXISTS (SELECT 1 FROM blocks AS k WHERE k.blocker = u.id)))
+        EXISTS (SELECT 1 FROM blocks AS k WHERE k.blocker = u.id),
+        EXISTS (SELECT 1 FROM push_targets AS t WHERE t.user = u.id)))
     FROM (VALUES {rows}) AS v CROSS JOIN users AS u ON"""
 FIND = f"{_COLUMNS} u.name = v.column1"
 FIND_IDS = f"{_COLUMNS} u.id = v.column1"
@@ -60,7 +61,7 @@ class User:
 
     __slots__ = (
         "blocks", "delivered", "epoch", "floor", "head", "id", "name", "received", "received_bytes", "sent_at", "taken",
-        "taken_bytes",
+        "taken_bytes", "targets",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class User:
         received: int = 0,
         received_bytes: int = 0,
         blocks: int = 0,
+        targets: int = 0,
     ) -> None:
         self.id = id
         self.name = name
@@ -86,6 +88,7 @@ class User:
         self.received = received
         self.received_bytes = received_bytes
         self.blocks = bool(blocks)  # blocks anybody at all: most users do not, and need not be asked whom
+        self.targets = bool(targets)  # can be reached by push, or could be: who cannot costs nothing more
         # At least so much of what was received is delivered. Looked up only when it decides something (see mailbox.py).
         self.taken = 0
         self.taken_bytes = 0

@@ -17,6 +17,8 @@ from .devices import Openings, mark, remove
 from .drafts import NEWEST, Drafts
 from .faults import Health, translate
 from .progress import delivered, told
+from .push_changes import announce, clear, named
+from .push_changes import change as change_push
 from .reads import read
 from .users import Users
 
@@ -46,6 +48,7 @@ class Writer:
         self.epoch, self.key = connection.execute("SELECT epoch, digest_key FROM store WHERE one = 1").fetchone()
         self.users = Users()
         self.conversations = Conversations()
+        self.push_delay: int | None = None  # milliseconds from a message to its push; None: nobody pushes
         self.newest = 0  # the highest id of a message, or 0 if that is not known
         self.version = -1
         self.pages = 0  # in the WAL, by estimate: the true number is not to be had without a checkpoint
@@ -71,7 +74,9 @@ class Writer:
             raise fault from error  # noqa: ASYNC104  (only SQLite's errors become a fault)
         self.users.settle()
         self.conversations.settle()
-        changes = sum(map(len, (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals)))
+        changes = sum(
+            map(len, (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals, batch.push))
+        )
         self.pages += PAGES_PER_BATCH + PAGES_PER_ROW * changes
         return results
 
@@ -133,11 +138,14 @@ class Writer:
         users.load(connection, _named(batch))
         mark(connection, users, batch.marks, now)
         reached = read(connection, users, batch.reads)
+        if self.push_delay is not None:
+            clear(connection, users, batch.reads, now)
         remove(connection, users, batch.removals)
         openings = Openings(connection, users, self.settings, self.epoch, now)
         opened = openings.carry_out(batch.openings)
         progress = told(connection, users, delivered(connection, users), reached)
         blocks = change(connection, users, self.settings, batch.blocks) if batch.blocks else []
+        change_push(connection, users, batch.push, now)
         stored = self._store(batch.drafts, now) if batch.drafts else []
         if not batch.drafts:
             users.flush(connection)
@@ -151,6 +159,8 @@ class Writer:
         stored = drafts.carry_out(batch)
         self.users.flush(self.connection)
         drafts.flush()
+        if self.push_delay is not None and drafts.announced:
+            announce(self.connection, drafts.announced, now, self.push_delay)
         self.newest += len(drafts.messages)
         return stored
 
@@ -180,4 +190,4 @@ def _named(batch: Batch) -> set[str]:
     for pair in between:
         names.add(pair.user)
         names.add(pair.peer)
-    return names
+    return names | named(batch.push) if batch.push else names

@@ -18,6 +18,7 @@ from ..client import ChatClient, open_client
 from ..client.raw import RawClient, open_background, wrap_stream
 from ..committer import unix_ms
 from ..policy import Hooks
+from ..push.settings import Push
 from ..revalidation import Revalidate
 from ..serve import handle
 from ..settings import Settings
@@ -95,6 +96,7 @@ async def open_test_server(
     revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     hooks: Hooks | None = None,
+    push: Push | None = None,
     clock: Callable[[], int] = unix_ms,
     memory_path: bool = True,
 ) -> AsyncIterator[InMemoryServer]:
@@ -107,13 +109,14 @@ async def open_test_server(
         revalidate: whether a connection may go on; see `serve_tcp`.
         allowed_origins: pages that may connect; see `serve_tcp`.
         hooks: the application's say; see `Hooks`.
+        push: how people are told when they are away; see `Push`.
         clock: gives Unix milliseconds.
         memory_path: False feeds every connection from the store.
     """
     settings = settings or Settings()
     store = store or MemoryStore(settings)
     async with (
-        open_chat(store, settings=settings, hooks=hooks, clock=clock, memory_path=memory_path) as chat,
+        open_chat(store, settings=settings, hooks=hooks, push=push, clock=clock, memory_path=memory_path) as chat,
         open_background() as nursery,  # a failed assertion is to be read, not to be searched for in a group
     ):
         yield InMemoryServer(chat, store, authenticate, nursery, revalidate=revalidate, allowed_origins=allowed_origins)

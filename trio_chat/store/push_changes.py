@@ -1,0 +1,155 @@
+"""Targets, preferences and the outbox, as they change in a transaction. Runs in the writer's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..core.batch import ReadMark
+from ..core.outbox import Mute, Note, PushChange, Quiet, Register, TargetGone, Unregister
+from .rows import write
+from .users import Users
+
+__all__ = ["announce", "change", "clear", "forget_devices", "named"]
+
+FRESH = "lower(hex(randomblob(16)))"
+
+# One job for each of the recipient's targets. One that waits already waits no longer for it, and keeps its id.
+ANNOUNCE = f"""
+    INSERT INTO push_jobs (target, peer, provider, id, seq, since, due)
+    SELECT t.id, v.column2, t.provider, {FRESH}, v.column3, v.column4, v.column5
+    FROM (VALUES {{rows}}) AS v CROSS JOIN push_targets AS t ON t.user = v.column1
+    WHERE true
+    ON CONFLICT (target, peer) DO UPDATE SET seq = excluded.seq, clear = 0,
+        id = CASE WHEN due IS NULL OR clear THEN excluded.id ELSE id END,
+        since = CASE WHEN due IS NULL OR clear THEN excluded.since ELSE since END,
+        attempts = CASE WHEN due IS NULL OR clear THEN 0 ELSE attempts END,
+        due = CASE WHEN due IS NULL OR clear THEN excluded.due ELSE due END"""
+# Of what is shown everything was read. What waits already finds that out by itself.
+CLEAR = f"""
+    INSERT INTO push_jobs (target, peer, provider, id, seq, since, due, clear)
+    SELECT j.target, j.peer, j.provider, {FRESH}, j.seq, v.column3, v.column3, 1
+    FROM (VALUES {{rows}}) AS v
+        CROSS JOIN push_targets AS t ON t.user = v.column1
+        CROSS JOIN push_jobs AS j ON j.target = t.id AND j.peer = v.column2
+        CROSS JOIN conversations AS c ON c.a = min(v.column1, v.column2) AND c.b = max(v.column1, v.column2)
+    WHERE j.due IS NULL AND j.notified > 0 AND j.notified <= CASE v.column1 WHEN c.a THEN c.read_a ELSE c.read_b END
+    ON CONFLICT (target, peer) DO UPDATE SET
+        clear = 1, id = excluded.id, since = excluded.since, due = excluded.due, attempts = 0"""
+NOTE = f"""
+    UPDATE push_jobs SET
+        notified = CASE :outcome WHEN 'sent' THEN :seq WHEN 'cleared' THEN 0 ELSE notified END,
+        clear = CASE WHEN :outcome = 'later' THEN clear ELSE 0 END,
+        id = CASE WHEN :outcome = 'later' THEN id ELSE {FRESH} END,
+        since = CASE WHEN :outcome = 'later' THEN since ELSE :now END,
+        due = CASE WHEN :outcome = 'later' OR seq > :seq THEN :due END,
+        attempts = CASE WHEN :outcome = 'later' THEN attempts + 1 ELSE 0 END,
+        answered = :now, answer = :answer
+    WHERE target = :target AND peer = :peer AND id = :id"""
+OWNER = "SELECT user FROM push_targets WHERE id = ?"
+# What waits for another's device is nobody's news any more once the target has moved.
+MOVED = """
+    DELETE FROM push_jobs WHERE target IN (
+        SELECT id FROM push_targets WHERE provider = ?1 AND kind = ?2 AND target = ?3 AND (user <> ?4 OR device <> ?5))"""
+REGISTER = """
+    INSERT INTO push_targets (user, device, provider, kind, target, registered) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (provider, kind, target) DO UPDATE SET user = excluded.user, device = excluded.device,
+        registered = max(registered + 1, excluded.registered)"""
+CHOSEN = """
+    SELECT id FROM push_targets WHERE user = ?1 AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR provider = ?3)
+        AND (?4 IS NULL OR target = ?4)"""
+OLDEST = "SELECT id FROM push_targets WHERE registered < ? ORDER BY registered LIMIT ?"
+SAME = "SELECT id FROM push_targets WHERE id = ? AND registered = ?"
+FORGET_JOBS = "DELETE FROM push_jobs WHERE target IN (%s)"
+FORGET = "DELETE FROM push_targets WHERE id IN (%s)"
+OF_DEVICES = """
+    SELECT t.id FROM (VALUES {rows}) AS v CROSS JOIN push_targets AS t ON t.user = v.column1 AND t.device = v.column2"""
+
+
+def named(changes: Iterable[PushChange]) -> set[str]:
+    """All users these changes are about."""
+    names: set[str] = set()
+    for one in changes:
+        match one:
+            case Mute():
+                names |= {one.user, one.peer}
+            case Note():
+                names.add(one.peer)
+            case Register() | Unregister() | Quiet():
+                names.add(one.user)
+    return names
+
+
+def announce(connection: sqlite3.Connection, newest: Mapping[tuple[int, int], int], now: int, delay: int) -> None:
+    """Messages are stored: of each (recipient, sender), the recipient's newest seq."""
+    write(connection, ANNOUNCE, [(*pair, seq, now, now + delay) for pair, seq in newest.items()])
+
+
+def clear(connection: sqlite3.Connection, users: Users, reads: Sequence[ReadMark], now: int) -> None:
+    """Read marks moved: what a device still shows is to go. Costs nothing for who has no target."""
+    pairs = {
+        (user.id, peer.id)
+        for one in reads
+        if (user := users.get(one.user)) is not None and user.targets and (peer := users.get(one.peer)) is not None
+    }
+    write(connection, CLEAR, [(*pair, now) for pair in pairs])
+
+
+def forget_devices(connection: sqlite3.Connection, devices: Sequence[tuple[int, str]]) -> None:
+    """Devices were removed, and their targets with them."""
+    write(connection, FORGET_JOBS % OF_DEVICES, devices)
+    write(connection, FORGET % OF_DEVICES, devices)
+
+
+def change(connection: sqlite3.Connection, users: Users, changes: Sequence[PushChange], now: int) -> None:
+    """Carry out the changes, one after the other: they are rare, or ride along with as many messages."""
+    for one in changes:
+        match one:
+            case Register():
+                user = users.get_or_create(connection, one.user)
+                users.flush(connection)
+                where = one.provider, one.kind, one.target
+                connection.execute(MOVED, (*where, user.id, one.device))
+                connection.execute(REGISTER, (user.id, one.device, *where, now))
+                user.targets = True
+            case Unregister():
+                if (known := users.get(one.user)) is not None:
+                    _forget(connection, CHOSEN, (known.id, one.device, one.provider, one.target))
+            case Mute():
+                pair = users.get_or_create(connection, one.user).id, users.get_or_create(connection, one.peer).id
+                users.flush(connection)
+                connection.execute("DELETE FROM push_mutes WHERE user = ? AND peer = ?", pair)
+                if one.muted:
+                    connection.execute("INSERT INTO push_mutes (user, peer) VALUES (?, ?)", pair)
+            case Quiet():
+                user = users.get_or_create(connection, one.user)
+                users.flush(connection)
+                connection.execute("DELETE FROM push_quiet WHERE user = ?", (user.id,))
+                if one.quiet:
+                    connection.execute("INSERT INTO push_quiet (user) VALUES (?)", (user.id,))
+            case Note():
+                _note(connection, users, one, now)
+            case TargetGone():
+                _forget(connection, SAME, (one.target, one.registered))
+            case _:
+                _forget(connection, OLDEST, (one.before, one.limit))
+
+
+def _forget(connection: sqlite3.Connection, which: str, values: tuple[object, ...]) -> None:
+    connection.execute(FORGET_JOBS % which, values)
+    connection.execute(FORGET % which, values)
+
+
+def _note(connection: sqlite3.Connection, users: Users, note: Note, now: int) -> None:
+    owner = connection.execute(OWNER, (note.target,)).fetchone()
+    peer = users.get(note.peer)
+    if owner is None or peer is None:
+        return  # the target has gone, and its jobs with it
+    values = {
+        "outcome": note.outcome, "seq": note.seq, "due": note.due, "answer": note.answer, "now": now,
+        "target": note.target, "peer": peer.id, "id": note.id,
+    }  # fmt: skip
+    connection.execute(NOTE, values)
+    if note.outcome == "sent":
+        # It may have been read while it was on its way; the mark found nothing to clear then.
+        write(connection, CLEAR, [(owner[0], peer.id, now)])
