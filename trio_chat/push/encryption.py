@@ -82,7 +82,10 @@ def unb64(text: str) -> bytes:
     Raises:
         ValueError: it is no base64url.
     """
+    digits = text.rstrip("=")
+    if set(digits) & {"+", "/"}:  # Python lets them pass
+        raise ValueError("it is no base64url")
     try:
-        return base64.b64decode(text.rstrip("=").encode("ascii") + b"=" * (-len(text.rstrip("=")) % 4), b"-_", validate=True)
+        return base64.b64decode(digits.encode("ascii") + b"=" * (-len(digits) % 4), b"-_", validate=True)
     except (binascii.Error, UnicodeError):
         raise ValueError("it is no base64url") from None

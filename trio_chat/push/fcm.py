@@ -92,7 +92,7 @@ class Fcm:
     """Notifications by Firebase. Its ``repr`` shows the project and no secret.
 
     Targets have the kind ``token`` (a registration token) or ``fid`` (a Firebase installation ID). What the app gets is
-    described in ``docs/push.md``.
+    described in ``docs/push-providers.md``.
 
     Args:
         http: the client; `open_push_client` gives one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -118,10 +118,11 @@ async def post(
             "POST", f"{parts.scheme}://{parts.netloc}/", headers=headers, content=content, extensions=extensions
         ) as response:
             body = bytearray()
-            async for part in response.aiter_raw():
-                body += part
-                if len(body) > ANSWER_BYTES:
-                    break
+            async with aclosing(response.aiter_raw()) as received:
+                async for data in received:
+                    body += data
+                    if len(body) > ANSWER_BYTES:
+                        break
             return Answer(response.status_code, response.headers, bytes(body[:ANSWER_BYTES]))
     except NotPublic:
         raise
@@ -164,8 +165,9 @@ class _Body(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _as_httpx2():
-            async for part in self._response.aiter_stream():
-                yield part
+            async with aclosing(self._response.aiter_stream()) as parts:
+                async for part in parts:
+                    yield part
 
     async def aclose(self) -> None:
         await self._response.aclose()

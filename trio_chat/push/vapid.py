@@ -69,8 +69,8 @@ class Vapid:
         return f"vapid t={token}, k={self.public_key}"
 
 
-def make_key_file(file: Path) -> None:
-    """Write a new key, for the owner's eyes only.
+def make_key_file(file: Path) -> str:
+    """Write a new key, for the owner's eyes only; gives the public half, as `Vapid.public_key` does.
 
     Raises:
         ConfigurationError: there is such a file already, or it cannot be written.
@@ -84,6 +84,7 @@ def make_key_file(file: Path) -> None:
         raise ConfigurationError(f"{file} is there already: every subscription so far is bound to its key") from None
     except OSError as error:
         raise ConfigurationError(f"the key file {file} cannot be made: {error.strerror}") from None
+    return b64(public_bytes(key))
 
 
 def _read(file: Path) -> ec.EllipticCurvePrivateKey:

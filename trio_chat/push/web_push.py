@@ -49,7 +49,7 @@ class WebPush:
     """Notifications for browsers. Its ``repr`` shows no secret.
 
     Targets have the kind ``subscription``; the target is ``JSON.stringify(await pushManager.subscribe(…))``. What the
-    service worker gets is described in ``docs/push.md``.
+    service worker gets is described in ``docs/push-providers.md``.
 
     Args:
         http: from `open_push_client`.

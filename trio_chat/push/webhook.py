@@ -35,7 +35,7 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
 class Webhook:
     """Sends notifications to a URL. Its ``repr`` shows neither the URL's path nor a secret.
 
-    What is sent, and how to verify it, is described in ``docs/push.md``. Targets may be of any kind, and any text.
+    What is sent, and how to verify it, is described in ``docs/push-providers.md``. Targets may be of any kind, and any text.
 
     Args:
         http: the client; `open_push_client` gives one.
