@@ -134,10 +134,15 @@ def build(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, requires=["build"])
 def tests(session: nox.Session) -> None:
-    """The tests, on the built wheel; on the oldest Python with the coverage of the rooms that hold the promises."""
+    """The tests, on the built wheel; on the oldest Python with the coverage of the rooms that hold the promises.
+
+    With CI_UNITS in the environment, on the others only what runs in the tests' own process.
+    """
     session.install(_wheel(session), *_group("test"))
     measured = session.python == OLDEST and not session.posargs
-    _pytest(session, coverage=measured, profile="ci" if session.python == OLDEST else "brief")
+    units = session.python != OLDEST and "CI_UNITS" in os.environ
+    chosen = ["-m", "not process and not proof and not browser"] if units else []
+    _pytest(session, *chosen, coverage=measured, profile="ci" if session.python == OLDEST else "brief")
     if measured:
         rooms = ",".join(f"*/trio_chat/{room}" for room in FULLY_COVERED)
         with session.chdir(session.create_tmp()):

@@ -15,6 +15,19 @@ PATIENCE = 60.0
 """Seconds for what takes one on a machine that has nothing else to do."""
 
 
+_HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def handing_over(descriptor: int, *words: str | Path) -> list[str]:
+    """A command that starts ``trio-chat`` with a socket as systemd hands one over; pass it the descriptor."""
+    return [sys.executable, "-c", _HAND_OVER, str(descriptor), sys.executable, "-m", "trio_chat", *map(str, words)]
+
+
 class Command:
     """``trio-chat …`` as a process."""
 

@@ -19,6 +19,8 @@ from .processes import command, one_sentence
 from .support import UPGRADE, answer, dial, request
 from .transport.peer import Peer
 
+pytestmark = pytest.mark.process
+
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])

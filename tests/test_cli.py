@@ -20,6 +20,8 @@ from .support import UPGRADE, closed, dial, frame
 from .support import send as sending
 from .transport.peer import CLOSE
 
+pytestmark = pytest.mark.process
+
 
 async def test_two_people_chat(tmp_path: Path) -> None:
     """Else the five minutes of somebody who tries it end here: bob away has it when he comes, once."""

@@ -15,8 +15,9 @@ import pytest
 import trio
 import trio_websocket
 
-from trio_chat import Identity, Refused, cli, wire
+from trio_chat import Identity, Refused, wire
 from trio_chat.client.raw import NotConnected, RawClient, open_raw_client
+from trio_chat.operations.serve import serve
 
 from .support import UPGRADE, dial
 
@@ -28,7 +29,7 @@ def test_what_the_unit_starts_exists() -> None:
     """Else an operator copies a unit whose server refuses its own options."""
     unit = (EXAMPLES / "trio-chat.service").read_text(encoding="utf-8")
     (line,) = re.findall(r"^ExecStart=\S+/trio-chat serve (.*)$", unit, re.MULTILINE)
-    known = {option for parameter in cli.main.commands["serve"].params for option in parameter.opts}
+    known = {option for parameter in serve.params for option in parameter.opts}
     assert set(re.findall(r"--[a-z-]+", line)) <= known
 
 

@@ -18,6 +18,8 @@ from typing import Any, NoReturn, TypeAlias
 import pytest
 import trio
 
+pytestmark = pytest.mark.process
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "node"
 OLDEST_NODE = 18
 

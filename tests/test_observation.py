@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_chat import wire
 from trio_chat.chat import open_chat
-from trio_chat.errors import StoreFull
+from trio_chat.errors import CloseCode, StoreFull
 from trio_chat.observation import (
     BlockChanged,
     ChatEvent,
@@ -23,10 +24,11 @@ from trio_chat.observation import (
     ReadMarked,
     ReceiptChanged,
 )
+from trio_chat.store.base import Sizes
 from trio_chat.store.memory import MemoryStore
 from trio_chat.testing import open_test_server
 
-from .support import HeldStore, ask, closed, enter, entries, frame, send, stored
+from .support import UPGRADE, HeldStore, ask, closed, dial, enter, entries, frame, send, stored
 
 
 async def take(stream: EventStream, count: int) -> list[ChatEvent]:
@@ -243,3 +245,54 @@ async def test_statistics_are_a_snapshot_of_what_is_under_way(autojump_clock: Mo
         there = server.chat.statistics()
         assert (there.connections, there.handshakes, there.users, there.devices, there.sending) == (3, 0, 2, 2, 1)
         assert (there.behind, there.unacknowledged, there.waiting, there.requests) == (0, 2, 0, 0)
+
+
+async def test_statistics_tell_how_connections_ended(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator would look for a fault of the server's where clients broke the protocol, or take leaving for failing."""
+    with caplog.at_level(logging.INFO, "trio_chat.serve"):
+        async with open_test_server() as server:
+            await (await enter(server, "alice")).aclose()
+            broken = await dial(await server.stream(), "/ws?user=bob", UPGRADE)
+            await broken.read()
+            await broken.stream.send_all(b"\xff\xff\xff\xff")  # no frame
+            while await broken.read() is not None:
+                pass
+            older = await enter(server, "eve")
+            await enter(server, "eve")
+            assert (await closed(older)).code == CloseCode.REPLACED
+            await trio.sleep(5)
+            there = server.chat.statistics()
+            assert there.closed == {CloseCode.PROTOCOL_ERROR: 1, CloseCode.REPLACED: 1}
+            assert there.uptime == trio.current_time() - server.chat._began == 5
+        assert server.chat.closed[CloseCode.GOING_AWAY] == 1
+    lines = [record for record in caplog.records if hasattr(record, "connection")]
+    assert [(vars(line)["user"], vars(line)["closed"]) for line in lines] == [
+        ("alice", None), ("bob", 1002), ("eve", 4409), ("eve", 1001),
+    ]  # fmt: skip
+    assert lines[0].getMessage().startswith("connection 1 of 'alice', device 'phone', from nowhere: it left after ")
+    assert "closed with 4409" in lines[2].getMessage()
+
+
+async def test_statistics_tell_what_was_done_and_what_waits(autojump_clock: MockClock) -> None:
+    """Nobody could tell a slow disk from a slow network, or whether it is the store that everybody waits for."""
+    store = HeldStore()
+    async with open_test_server(store=store) as server:
+        alice = await enter(server, "alice")
+        before = server.chat.statistics().progress.commits
+        store.hold()
+        await alice.send(send("a", "bob"), wire.Devices(ref="r"))
+        await store.begun.wait()
+        await alice.send(send("b", "bob"), send("c", "bob"), send("a", "bob"))
+        await trio.sleep(2)
+        there = server.chat.statistics()
+        assert (there.waiting, there.progress.stored) == (3, 0)
+        assert (there.progress.queues.pages, there.progress.queues.drafts, there.progress.queues.events) == (0, 0, 0)
+        store.release()
+        await frame(alice, wire.DevicesAnswer)
+        await trio.sleep(1)
+        done = server.chat.statistics().progress
+        assert done.stored == 3, "what was sent twice is stored once"
+        assert done.commits.rows.sum - before.rows.sum >= 4
+        assert done.commits.seconds.max == pytest.approx(2.0)
+        assert done.commits.seconds.count == done.commits.rows.count > before.rows.count
+        assert server.chat.statistics().sizes == Sizes()

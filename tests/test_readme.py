@@ -15,6 +15,8 @@ from trio_chat import authenticators, open_chat, serve_tcp
 from trio_chat.client import open_client
 from trio_chat.store.memory import MemoryStore
 
+pytestmark = pytest.mark.process
+
 README = Path(__file__).parents[1] / "README.md"
 
 

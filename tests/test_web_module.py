@@ -12,6 +12,8 @@ from typing import NoReturn
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 TESTS = Path(__file__).parent / "web"
 OLDEST_NODE = (18, 19)
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import trio
+
 from .settings import Settings
 
 __all__ = ["Admission", "TooMany"]
@@ -21,8 +23,11 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._addresses: Counter[str] = Counter()
+        self.turned_away: Counter[int] = Counter()
+        """The requests that were refused, by their HTTP status."""
         self.connections = 0
         self.half_open = 0
+        self._fewer = trio.Event()
 
     @contextmanager
     def connection(self) -> Iterator[None]:
@@ -49,6 +54,13 @@ class Admission:
             yield
         finally:
             self.half_open -= 1
+            self._fewer.set()
+
+    async def wait_for_handshakes(self, places: int) -> None:
+        """Wait until so many more handshakes may begin, or until none is under way. Not a checkpoint if that is so now."""
+        while self.half_open and self.half_open + places > self._settings.half_open:  # noqa: ASYNC913
+            self._fewer = trio.Event()
+            await self._fewer.wait()
 
     @contextmanager
     def address(self, address: str) -> Iterator[None]:

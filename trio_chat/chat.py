@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final, Protocol
@@ -19,9 +20,10 @@ from .core.workload import Workload
 from .errors import CloseCode
 from .observation import EventStream
 from .policy import Hooks
-from .registry import Registry, SessionPort
+from .registry import Progress, Registry, SessionPort
 from .settings import Settings
-from .store.base import Store
+from .sparing import SparingLog
+from .store.base import Sizes, Store
 from .store.sqlite import SqliteStore
 from .voice import Voice
 
@@ -38,14 +40,25 @@ _UNWELL: Final = 10.0
 
 
 class Statistics(Workload, frozen=True, kw_only=True):
-    """What a chat holds at one moment. `handshakes` are those of the `connections` that nobody knows yet."""
+    """What a chat holds at one moment, and what it has done since it began.
+
+    `handshakes` are those of the `connections` that nobody knows yet. `closed` counts the connections that the server
+    closed, by the code they were told; who left is not among them. `turned_away` counts the requests that were refused
+    before there was a WebSocket, by their HTTP status. `uptime` is in seconds.
+    """
 
     connections: int
     handshakes: int
+    closed: dict[CloseCode, int]
+    turned_away: dict[int, int]
+    progress: Progress
+    sizes: Sizes
+    uptime: float
 
 
 class _LiveSession(SessionPort, Protocol):
     connection: ConnectionId
+    closed: CloseCode | None
 
     def stop_reading(self, *, end_by: float = ...) -> None: ...
     def cancel(self) -> None: ...
@@ -67,6 +80,10 @@ class Chat(Voice):
         self.revalidations = trio.CapacityLimiter(settings.revalidations)
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
+        self._began = trio.current_time()
+        self.closed: Counter[CloseCode] = Counter()
+        self.refusals = SparingLog("trio_chat.front")
+        """Where each request that is turned away is told, over all listeners."""
         self._handshakes: dict[object, set[tuple[str, str | None]]] = {}
         self._drain_by = math.inf
         self._ended = False
@@ -93,6 +110,11 @@ class Chat(Voice):
         return Statistics(
             connections=self.admission.connections,
             handshakes=self.admission.half_open,
+            closed=dict(self.closed),
+            turned_away=dict(self.admission.turned_away),
+            progress=self.registry.progress(),
+            sizes=self._store.space(),
+            uptime=trio.current_time() - self._began,
             **msgspec.structs.asdict(self.registry.workload()),
         )
 
@@ -138,6 +160,8 @@ class Chat(Voice):
     def leave(self, session: _LiveSession) -> None:
         """A session has ended. For `Session` alone."""
         del self._live[session.connection]
+        if session.closed is not None:
+            self.closed[session.closed] += 1
         self.registry.leave(session.connection)
 
     def revoke(self, user: str, device: str | None = None) -> None:

@@ -1,207 +1,46 @@
-"""The command line. Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the server was not reached or went away."""
+"""The command line. Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the server was not reached or went away.
+
+Each command is loaded when it is asked for: who sends one message does not wait for the import of a server.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import logging
-import os
-import signal
-import sys
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from importlib import import_module
+from typing import Final
 
 import click
-import trio
-
-from . import access
-from .chat import open_chat
-from .configuration import Configuration, load
-from .errors import ConfigurationError
-from .serve import serve_tcp
-from .settings import Settings
-from .store import migration
-from .store.schema import Schema, bundled
-from .store.sqlite import SqliteStore
-from .terminal.chat import chat
-from .terminal.listen import listen
-from .terminal.outcome import Failure, run, say
-from .terminal.send import send
-from .transport.pages import demo_pages
 
 __all__ = ["main"]
 
-_Result = TypeVar("_Result")
+_HOMES: Final = {
+    "chat": "terminal.chat",
+    "devices": "operations.users",
+    "listen": "terminal.listen",
+    "migrate": "operations.migrate",
+    "push": "operations.push",
+    "revoke": "operations.running",
+    "send": "terminal.send",
+    "serve": "operations.serve",
+    "settings": "operations.settings",
+    "stats": "operations.running",
+    "token": "access",
+    "users": "operations.users",
+}
+"""The module of each command."""
 
 
-class _Rate(click.ParamType[float | str]):
-    name = "N|off"
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        return list(_HOMES)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        if value == "off":
-            return "off"
-        try:
-            rate = float(value)
-        except ValueError:
-            rate = 0.0
-        if not 0 < rate < float("inf"):
-            self.fail("give a number of sends a second above 0, or off", param, ctx)
-        return rate
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _HOMES:
+            return None
+        command: click.Command = getattr(import_module(f"trio_chat.{_HOMES[cmd_name]}"), cmd_name)
+        return command
 
 
-_config = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), envvar="TRIO_CHAT_CONFIG",
-                       help="A TOML file with settings; trio-chat settings prints one.")  # fmt: skip
-
-
-@click.group()
+@click.group(cls=_Commands)
 @click.version_option(package_name="trio-chat", prog_name="trio-chat")
 def main() -> None:
     """Durable, real-time, one-to-one messages by user ID."""
-
-
-@main.command()
-@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), default=Path("chat.db"), show_default=True,
-              help="The SQLite file; made if there is none.")  # fmt: skip
-@click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=6662, show_default=True, help="0 picks a free one.")
-@access.options
-@click.option("--rate-limit", type=_Rate(), help="Sends a second per user, or off; 20 if nothing else is set.")
-@_config
-@click.option("--check", is_flag=True, help="Check the whole file for corruption before serving it.")
-def serve(
-    db: Path,
-    host: str,
-    port: int,
-    rate_limit: float | str | None,
-    config: Path | None,
-    check: bool,
-    allow_origin: tuple[str, ...],
-    trusted_proxy: tuple[str, ...],
-    **who: Any,
-) -> None:
-    """Run a server until SIGTERM or SIGINT; a second signal ends it at once."""
-    authenticate = _plainly(lambda: access.authenticator(**who), exit_code=2)
-    if who["demo"] and not _is_loopback(host):
-        raise Failure(f"--demo lets anybody be anyone, so it listens on this machine only, not on {host}", 2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = _configured(config, send_rate=rate_limit).settings
-    options = {"authenticate": authenticate, "allowed_origins": allow_origin, "trusted_proxies": trusted_proxy}
-    if who["demo"]:
-        options["pages"] = demo_pages()
-    run(_serve(db, host, port, settings, check=check, **options))
-
-
-@main.command()
-@_config
-def settings(config: Path | None) -> None:
-    """Print the settings in effect, with their reasons, as a TOML file.
-
-    Those that differ from the defaults come from the file named by --config and from variables such as TRIO_CHAT_WINDOW.
-    """
-    configuration = _configured(config)
-    for line in configuration.lines():
-        click.echo(f"# {line.reason}\n{line.name} = {line.value}  # {line.source}\n")
-    for variable in configuration.ignored:
-        click.echo(f"there is no setting for {variable}", err=True)
-
-
-for _command in (send, listen, chat, access.token):
-    main.add_command(_command)
-
-
-@main.group()
-def migrate() -> None:
-    """Change the schema of a database file, step by step. Serving does so by itself; no server may be running."""
-
-
-_db = click.option("--db", type=click.Path(dir_okay=False, path_type=Path), default=Path("chat.db"), show_default=True,
-                   help="The SQLite file.")  # fmt: skip
-_steps = click.option("--steps", type=click.Path(exists=True, file_okay=False, path_type=Path),
-                      help="Another folder of numbered steps than the one that belongs to this version.")  # fmt: skip
-
-
-@migrate.command()
-@_db
-@_steps
-def status(db: Path, steps: Path | None) -> None:
-    """List the steps and say which of them the file has. Changes nothing."""
-    for name, applied in _plainly(lambda: migration.status(db, _schema(steps))):
-        click.echo(f"{'applied' if applied else 'pending'}  {name}")
-
-
-@migrate.command()
-@_db
-@_steps
-def up(db: Path, steps: Path | None) -> None:
-    """Apply the steps that the file lacks, after copying it if it holds anything."""
-    if not _plainly(lambda: migration.up(db, say, _schema(steps))):
-        click.echo("nothing to do", err=True)
-
-
-@migrate.command()
-@_db
-@_steps
-@click.option("--to", metavar="STEP", help="Undo everything after this step.")
-def down(db: Path, steps: Path | None, to: str | None) -> None:
-    """Undo the newest step, after copying the file. What an older schema cannot hold is in the copy only."""
-    if not _plainly(lambda: migration.down(db, say, to, _schema(steps))):
-        click.echo("nothing to do", err=True)
-
-
-@migrate.command()
-@click.argument("name")
-@_steps
-def create(name: str, steps: Path | None) -> None:
-    """Write an empty step NAME with the next number."""
-    click.echo(str(_plainly(lambda: migration.create(name, steps))))
-
-
-def _schema(folder: Path | None) -> Schema:
-    return bundled() if folder is None else Schema(folder)
-
-
-def _plainly(work: Callable[[], _Result], exit_code: int = 1) -> _Result:
-    try:
-        return work()
-    except ConfigurationError as error:
-        raise Failure(str(error), exit_code) from None
-
-
-def _configured(file: Path | None, **options: Any) -> Configuration:
-    try:
-        return load({name: text for name, text in os.environ.items() if name != "TRIO_CHAT_CONFIG"}, file, **options)
-    except ConfigurationError as error:
-        raise Failure(str(error), 2) from None
-
-
-_SWITCH_SECONDS: Final = 0.0005
-"""How long a thread may hold the interpreter while another waits for it. With Python's default of 5 ms, a loop that is busy
-makes every call of SQLite's that gives the interpreter up wait so long to get it back, and all messages with it."""
-
-
-async def _serve(db: Path, host: str, port: int, settings: Settings, *, check: bool, **options: Any) -> None:
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        store = SqliteStore(db, settings, check=check)
-        async with open_chat(store, settings=settings) as chat, trio.open_nursery() as nursery:
-            listening = partial(serve_tcp, chat, port, host=host, **options)
-            try:
-                listeners = await nursery.start(listening)
-            except OSError as error:
-                raise ConfigurationError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-            name, number = listeners[0].socket.getsockname()[:2]
-            address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
-            click.echo(f"trio-chat is listening on http://{address} (WebSockets at ws://{address}/ws), storing in {db}")
-            async for _ in signals:
-                break
-            for expected in (signal.SIGTERM, signal.SIGINT):  # the next one ends the process at once
-                signal.signal(expected, signal.SIG_DFL)
-            await chat.drain()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

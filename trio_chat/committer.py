@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import trio
+from msgspec import Struct
 
 from .core.batch import Batch, ConnectionId, Draft, Page, PageRequest, Progress, Refused, Results, Stored
 from .core.events import Committed, Event, Loaded, LoadFailed
 from .errors import RowRefused, StoreBusy, StoreError, StoreFull, StoreUnavailable
+from .measures import ROWS, SECONDS, Distribution, Measure
 from .store.base import Store
 
-__all__ = ["Committer", "Loader", "unix_ms"]
+__all__ = ["Commits", "Committer", "Loader", "unix_ms"]
 
 _log = logging.getLogger("trio_chat.store")
 
@@ -30,6 +32,18 @@ Onlooker: TypeAlias = Callable[[Batch, Results], None]
 def unix_ms() -> int:
     """The wall clock, in Unix milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+class Commits(Struct, frozen=True, kw_only=True):
+    """What was committed so far: a batch is a transaction, if all goes well.
+
+    `rows` are the messages, marks and devices of each, `seconds` from its beginning to the store's word. `failed` batches
+    were refused, or tried again row by row.
+    """
+
+    rows: Distribution
+    seconds: Distribution
+    failed: int
 
 
 class Committer:
@@ -48,8 +62,15 @@ class Committer:
         self._onlookers = tuple(onlookers)
         self._batch: Batch | None = None
         self._ready = trio.Event()
+        self._rows = Measure(ROWS)
+        self._seconds = Measure(SECONDS)
+        self._failed = 0
         self.refused_at = -math.inf
         """When the store last refused a batch, for want of space or of a lock; -inf once it took one."""
+
+    def commits(self) -> Commits:
+        """What was committed so far."""
+        return Commits(rows=self._rows.distribution(), seconds=self._seconds.distribution(), failed=self._failed)
 
     def submit(self, batch: Batch) -> None:
         """Commit this batch; its `Committed` is reported when it is durable. One at a time."""
@@ -68,7 +89,10 @@ class Committer:
             self._ready = trio.Event()
             if self._batch is not None:
                 batch = self._batch
+                began = trio.current_time()
                 results = await self._commit(batch)
+                self._seconds.observe(trio.current_time() - began)
+                self._rows.observe(_rows(batch))
                 self._batch = None
                 for look in self._onlookers:
                     look(batch, results)
@@ -78,11 +102,13 @@ class Committer:
         try:
             results = await self._store.append(batch, self._clock())
         except (StoreBusy, StoreUnavailable) as error:
+            self._failed += 1
             # Another try would only wait as long again, or retry an fsync that failed.
             _log.error("a batch of %d messages was refused: %s", len(batch.drafts), error)
             self.refused_at = trio.current_time()
             return _all_refused(batch, Refused(error.code))
         except StoreError as error:
+            self._failed += 1
             _log.warning("a batch of %d messages is tried one by one: %s", len(batch.drafts), error)
             if isinstance(error, StoreFull):
                 self.refused_at = trio.current_time()
@@ -172,6 +198,11 @@ class _Singly:
         return result
 
 
+def _rows(batch: Batch) -> int:
+    parts = (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals)
+    return sum(map(len, parts))
+
+
 def _only(results: Results | Refused, rows: str) -> Any:
     """What became of the only row of a batch."""
     return results if isinstance(results, Refused) else getattr(results, rows)[0]
@@ -195,6 +226,11 @@ class Loader:
         self._report = report
         self._waiting: list[tuple[ConnectionId, PageRequest]] = []
         self._ready = trio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many pages wait for the store."""
+        return len(self._waiting)
 
     def submit(self, connection: ConnectionId, request: PageRequest) -> None:
         """Read this page; `Loaded` or `LoadFailed` is reported."""

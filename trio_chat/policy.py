@@ -108,6 +108,11 @@ class Policy:
         self._new: list[int] = []
         self._submitted = trio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """How many drafts wait for the application's word; not those it is being asked about."""
+        return sum(map(len, self._waiting.values()))
+
     def submit(self, judge: Judge) -> None:
         """Have this draft judged; `Judged` is reported. The core bounds how many wait."""
         source = judge.draft.source

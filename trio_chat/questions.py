@@ -54,6 +54,11 @@ class Questions:
         self._under_way = 0
         self._changed = trio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """How many questions wait; not those that are being answered."""
+        return len(self._askers)
+
     def submit(self, ask: Ask) -> None:
         """Answer this question: `Answered`, or `Stood`, is reported."""
         if ask.user not in self._waiting:

@@ -11,15 +11,16 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import trio
+from msgspec import Struct
 
-from .committer import Committer, Loader
+from .committer import Commits, Committer, Loader
 from .core.batch import ConnectionId, Refused, Stored
 from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell, Unjudge
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
 from .core.intake import Command
 from .core.machine import Core
 from .core.workload import Workload
-from .errors import ChatClosed, CloseCode
+from .errors import ChatClosed, CloseCode, ErrorCode
 from .observation import Observers
 from .policy import Hooks, Policy
 from .questions import Questions
@@ -27,10 +28,35 @@ from .settings import Settings
 from .store.base import Store
 from .wire import ServerFrame
 
-__all__ = ["Outcome", "Registry", "SessionPort"]
+__all__ = ["Outcome", "Progress", "Queues", "Registry", "SessionPort"]
 
 Outcome: TypeAlias = Stored | Refused | tuple[str, ...] | None
 """What became of it: see `Fulfil`."""
+
+
+class Queues(Struct, frozen=True, kw_only=True):
+    """What waits: events for the registry, pages and questions for the store, drafts for the application's hooks.
+
+    What waits for a commit is `Workload.waiting`.
+    """
+
+    events: int
+    pages: int
+    questions: int
+    drafts: int
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What was done since the chat began, and what waits for more.
+
+    `stored` are the messages, edits and deletions that are durable, each counted once however often it was sent; `refused`
+    the ``error`` frames by their code. Codes that did not occur are not there.
+    """
+
+    stored: int
+    refused: dict[ErrorCode, int]
+    commits: Commits
+    queues: Queues
 
 
 class SessionPort(Protocol):
@@ -64,6 +90,9 @@ class _Inbox:
 
     def wake(self) -> None:
         self._filled.set()
+
+    def __len__(self) -> int:
+        return len(self._events)
 
     async def take(self, deadline: float) -> list[Event]:
         """Everything that is there, waiting for something until `deadline`. Always a checkpoint: others get their turn."""
@@ -146,6 +175,21 @@ class Registry:
     def workload(self) -> Workload:
         """How much the core has to do."""
         return self._core.workload()
+
+    def progress(self) -> Progress:
+        """What was done so far, and what waits."""
+        tally = self._core.tally
+        return Progress(
+            stored=tally.stored,
+            refused=dict(tally.refused),
+            commits=self._committer.commits(),
+            queues=Queues(
+                events=len(self._inbox),
+                pages=self._loader.waiting,
+                questions=self._questions.waiting,
+                drafts=self._policy.waiting,
+            ),
+        )
 
     def connected(self, user: str) -> frozenset[str]:
         """The user's devices that are connected."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -21,12 +21,12 @@ from .model import Identity
 from .revalidation import Revalidate, keep_asking
 from .session import Session
 from .transport.front import Admitted, Authenticate, FrontDoor
-from .transport.http import HttpError
+from .transport.http import HttpError, peer_address
 from .transport.pages import Pages
 from .transport.stream import GuardedStream
 from .transport.websocket import WebSocketTransport
 
-__all__ = ["handle", "serve_listeners", "serve_tcp"]
+__all__ = ["guarded", "handle", "serve_listeners", "serve_tcp"]
 
 _log = logging.getLogger("trio_chat.serve")
 _Stream = TypeVar("_Stream", bound=trio.abc.Stream)
@@ -36,6 +36,18 @@ _FAREWELL: Final = 1.0
 _TURNING_AWAY: Final = 0.2
 """Seconds for somebody for whom there is no room to hear of it."""
 _BUSY: Final = HttpError(503, "too many connections", [("Retry-After", "5")]).response()
+
+
+async def guarded(stream: _Stream, work: Callable[[_Stream], Awaitable[None]]) -> None:
+    """Do `work` for one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
+    try:
+        await work(stream)
+    except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+        _log.debug("a connection broke")
+    except* Exception as failures:
+        _log.error("a connection failed", exc_info=failures)
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
 class _Porch:
@@ -50,14 +62,7 @@ class _Porch:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection. Whatever goes wrong with it ends here, logged; the stream is closed in any case."""
-        try:
-            await self._serve(stream)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
-            _log.debug("a connection broke")
-        except* Exception as failures:
-            _log.error("a connection failed", exc_info=failures)
-        finally:
-            await trio.aclose_forcefully(stream)
+        await guarded(stream, self._serve)
 
     def dismiss(self) -> None:
         """Begin to let everybody go: handshakes at once, sessions with their answers and 1001."""
@@ -74,7 +79,8 @@ class _Porch:
                     places.enter_context(chat.admission.connection())
                     admitted = await self._admit(stream, places)
             except TooMany as refusal:
-                _log.warning("refused a connection: %s", refusal)
+                chat.admission.turned_away[503] += 1
+                chat.refusals(logging.WARNING, "refused: %s", refusal, client=peer_address(stream), status=503)
                 await _turn_away(stream)
                 return
             if admitted is None:
@@ -88,6 +94,8 @@ class _Porch:
                 alive=partial(chat.registry.alive.add, connection),
             )
             if revoked & {(identity.user, None), (identity.user, identity.device)}:
+                chat.closed[CloseCode.UNAUTHORIZED] += 1
+                _tell_of(connection, admitted, 0.0, CloseCode.UNAUTHORIZED)
                 await transport.close(CloseCode.UNAUTHORIZED, "no longer authorised")
                 return
             event = Connected(
@@ -100,10 +108,12 @@ class _Porch:
             )
             session = Session(connection, transport, chat.settings, expires=_expiry(identity, chat))
             self._sessions.add(connection)
+            began = trio.current_time()
             try:
                 await self._run(session, event, identity)
             finally:
                 self._sessions.discard(connection)
+                _tell_of(connection, admitted, trio.current_time() - began, session.closed)
 
     async def _run(self, session: Session, event: Connected, identity: Identity) -> None:
         if self._revalidate is None:
@@ -124,6 +134,28 @@ class _Porch:
             finally:
                 self._handshakes.discard(scope)
         return admitted
+
+
+def _tell_of(connection: ConnectionId, admitted: Admitted, seconds: float, closed: CloseCode | None) -> None:
+    """The one line of a connection, when it has ended: who, from where, for how long, and who ended it."""
+    identity = admitted.identity
+    _log.info(
+        "connection %d of %r, device %r, from %s: %s after %.1f s",
+        connection,
+        identity.user,
+        identity.device,
+        admitted.client or "nowhere",
+        "it left" if closed is None else f"closed with {int(closed)}",
+        seconds,
+        extra={
+            "connection": connection,
+            "user": identity.user,
+            "device": identity.device,
+            "client": admitted.client,
+            "closed": None if closed is None else int(closed),
+            "seconds": round(seconds, 3),
+        },
+    )
 
 
 def _expiry(identity: Identity, chat: Chat) -> float:

@@ -29,7 +29,14 @@ _UNAUTHORIZED: Final = 0.8
 
 
 class ConnectionEnded(Exception):
-    """The connection is no more: the peer closed it or vanished, or it was closed or broken from this side."""
+    """The connection is no more: the peer closed it or vanished, or it was closed or broken from this side.
+
+    `code` is what the peer was told if it was refused for what it sent; None if nobody was told anything by this side.
+    """
+
+    def __init__(self, message: str = "", code: CloseCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Transport(Protocol):
@@ -147,6 +154,9 @@ class Session:
         self._reading = True
         self._read_wanted = trio.Event()
         self._scope = trio.CancelScope(deadline=expires)
+        self._left: ConnectionEnded | None = None
+        self.closed: CloseCode | None = None
+        """With what the server has closed it, once it has ended; None if the peer went by itself."""
 
     # What the registry calls.
 
@@ -238,6 +248,7 @@ class Session:
             if self._closing is None and trio.current_time() >= self._expires:
                 self._closing = CloseCode.UNAUTHORIZED, "the authorisation has expired"
             code, reason = self._closing or chat.farewell
+            self.closed = self._left.code if self._left and self._closing is None else code
             try:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                     await self._transport.close(code, reason)
@@ -258,7 +269,8 @@ class Session:
                 return
             try:
                 texts = await self._transport.receive()
-            except ConnectionEnded:
+            except ConnectionEnded as ended:
+                self._left = ended
                 self._scope.cancel()
                 return
             if texts and self._reading:
@@ -298,5 +310,6 @@ class Session:
                     self._write_wanted = trio.Event()
                     await self._write_wanted.wait()
         except ConnectionEnded as ended:
+            self._left = self._left or ended
             _log.debug("connection %d: %s", self.connection, ended)
         scope.cancel()

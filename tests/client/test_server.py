@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
@@ -19,14 +19,28 @@ import trustme
 
 from trio_chat import authenticators
 from trio_chat.chat import open_chat
-from trio_chat.client import Connected, Disconnected, Typing, Unauthorized, open_client
+from trio_chat.client import (
+    BadQuery,
+    Connected,
+    Disconnected,
+    Event,
+    PresenceChanged,
+    ReadElsewhere,
+    ReceiptChanged,
+    Typing,
+    Unauthorized,
+    open_client,
+)
 from trio_chat.serve import handle, serve_tcp
+from trio_chat.settings import Settings
 from trio_chat.store.memory import MemoryStore
 
 from .fake import Connection
 from .world import welcome
 
 pytestmark = pytest.mark.anyio
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 @pytest.fixture
@@ -49,7 +63,11 @@ class Elsewhere:
 
     async def serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        async with open_chat(self.store) as chat, trio.open_nursery() as nursery:
+        # Else a window of messages takes ten seconds, and coming back five.
+        async with (
+            open_chat(self.store, settings=Settings(send_rate=None, retry_spread=0.1)) as chat,
+            trio.open_nursery() as nursery,
+        ):
             serving = partial(serve_tcp, chat, self.port, authenticate=authenticators.demo, ssl_context=self._ssl_context)
             (listener,) = await nursery.start(serving)
             inner: Any = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
@@ -227,6 +245,80 @@ async def test_a_conversation(server: tuple[Elsewhere, Callable[..., Any]]) -> N
                     tasks.start_soon(partial(alice.send, "bob", "more", id=str(number)))
                 came = [(await anext(stream)).id for _ in range(many)]
             assert sorted(came) == sorted(map(str, range(many)))
+
+
+async def test_what_can_be_asked(server: tuple[Elsewhere, Callable[..., Any]]) -> None:
+    """Else a request is known to the tests' own server only: another name of a field, and no program can use it."""
+    _, client = server
+    with anyio.fail_after(30):
+        async with client("alice") as alice, client("bob") as bob:
+            first = await alice.send("bob", "where is the harbour?")
+            answer = await bob.send("alice", "by the sea", reply_to=first.id)
+            wrong = await alice.send("bob", "helo")
+            await alice.edit("bob", wrong.id, "thanks")
+            slip = await alice.send("bob", "who are you?")
+            await alice.delete("bob", slip.id)
+
+            page = await alice.history(peer="bob", direction="in")
+            assert [(message.id, message.text, message.reply_to) for message in page.messages] == [
+                (answer.id, "by the sea", first.id)
+            ]
+            page = await alice.history(peer="bob", order="asc", limit=3)
+            assert [message.text for message in page.messages] == ["where is the harbour?", "by the sea", "thanks"]
+            assert page.more
+            (last,) = (await alice.history(after=page.next, order="asc")).messages
+            assert last.deleted
+            assert not last.text
+            with pytest.raises(BadQuery):
+                await alice.history(before=5, around=3)
+
+            (hit,) = (await bob.search("harb")).hits
+            assert hit.message.id == first.id
+            assert not (await bob.search("helo")).hits
+            assert not (await bob.search('"AND ( NEAR*')).hits
+
+            (conversation,) = (await bob.conversations()).conversations
+            assert (conversation.peer, conversation.unread) == ("alice", 2)
+            with pytest.raises(BadQuery):
+                await bob.edit("alice", first.id, "not mine to edit")
+
+
+async def test_devices_and_peers(server: tuple[Elsewhere, Callable[..., Any]]) -> None:
+    """Else receipts, presence, blocks and devices work in the page alone."""
+    _, client = server
+    with anyio.fail_after(30):
+        async with client("alice") as alice, client("bob") as bob, client("bob", device="laptop") as laptop:
+            told, elsewhere = alice.events(), laptop.events()
+            await alice.send("bob", "hi")
+            message = await anext(bob.messages())
+            await bob.send("alice", "hello")
+            alice.watch(["bob", "eve"])
+            seen = {change.user: change.online for change in [await _next(told, PresenceChanged) for _ in range(2)]}
+            assert seen == {"bob": True, "eve": False}
+
+            bob.read("alice", message.seq)
+            receipt = await _next(told, ReceiptChanged)
+            while not receipt.read:
+                receipt = await _next(told, ReceiptChanged)
+            assert receipt == ReceiptChanged("bob", delivered=1, read=1)
+            assert await _next(elsewhere, ReadElsewhere) == ReadElsewhere("alice", message.seq)
+
+            assert [(device.name, device.connected) for device in await bob.devices()] == [("laptop", True), ("phone", True)]
+            assert [device.name for device in await bob.remove_device("laptop")] == ["phone"]
+
+            assert await bob.block("alice") == ("alice",)
+            assert await bob.blocked() == ("alice",)
+            await alice.send("bob", "can you hear me?")
+            assert [message.text for message in (await bob.history(peer="alice", direction="in")).messages] == ["hi"]
+            assert await bob.unblock("alice") == ()
+
+
+async def _next(events: AsyncIterator[Event], kind: type[AnyEvent]) -> AnyEvent:
+    """The next event of this kind."""
+    while True:
+        event = await anext(events)
+        if isinstance(event, kind):
+            return event
 
 
 async def test_the_end_for_good(server: tuple[Elsewhere, Callable[..., Any]]) -> None:

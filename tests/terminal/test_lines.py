@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 
+import pytest
+
 from trio_chat.store.memory import MemoryStore
 
 from ..processes import command, done, one_sentence
 from ..support import HeldStore
 from .servers import on_a_port
 from .test_send import nowhere
+
+pytestmark = pytest.mark.process
 
 
 async def test_each_line_is_a_message_in_order() -> None:

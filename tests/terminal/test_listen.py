@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from trio_chat.store.memory import MemoryStore
 
 from ..processes import command, done, server
 from .servers import on_a_port
 from .test_send import nowhere
+
+pytestmark = pytest.mark.process
 
 
 async def test_it_comes_back_when_the_server_does(tmp_path: Path) -> None:

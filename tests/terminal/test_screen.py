@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from trio_chat.store.memory import MemoryStore
 
 from ..processes import command, done, server
@@ -13,6 +15,8 @@ from ..support import HeldStore
 from .servers import on_a_port
 from .teletype import COLUMNS, teletype
 from .test_send import nowhere
+
+pytestmark = pytest.mark.process
 
 
 async def test_two_people_chat_and_one_goes_away_and_comes_back(tmp_path: Path) -> None:

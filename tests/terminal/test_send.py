@@ -6,6 +6,7 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
 import trio
 
 from trio_chat.core.batch import Batch, Results
@@ -14,6 +15,8 @@ from trio_chat.store.memory import MemoryStore
 from ..processes import PATIENCE, command, done, one_sentence, server
 from ..support import HeldStore
 from .servers import bearer, on_a_port
+
+pytestmark = pytest.mark.process
 
 
 def nowhere() -> str:

@@ -28,6 +28,7 @@ from .receipts import Receipts
 from .refusals import Refusals
 from .requests import Requests
 from .sending import Sending
+from .tally import Tally
 from .workload import Workload, measure
 
 __all__ = ["Core"]
@@ -58,8 +59,9 @@ class Core:
         self._intake = Intake(settings)
         self._delivery = Delivery(self._emit, memory_path=memory_path)
         self._pace = Pace(settings, self._emit)
-        self._refusals = Refusals(settings, self._emit, self._close)
-        self._sending = Sending(self._users, self._intake, self._delivery, self._refusals, self._emit, judged=judged)
+        self.tally = tally = Tally()
+        self._refusals = Refusals(settings, self._emit, self._close, tally)
+        self._sending = Sending(self._users, self._intake, self._delivery, self._refusals, self._emit, tally, judged=judged)
         self._receipts = Receipts(self._users, self._intake, self._refusals, self._emit)
         self._presence = Presence(settings, self._users, self._emit)
         self._changes = Changes(self._users, self._intake, self._presence, self._close)
@@ -261,6 +263,7 @@ class Core:
         self._emit(Send(connection.id, wire.Pong()))
 
     def _bad_frame(self, connection: Connection, error: InvalidFrame, now: float) -> None:
+        self.tally.refused[error.code] += 1
         self._emit(Send(connection.id, wire.Error(code=error.code, message=error.message, id=error.id, ref=error.ref)))
         if connection.user.buckets.bad_frames.take(now):
             self._close(connection, now, CloseCode.FLOODING, "too many bad frames")

@@ -11,6 +11,7 @@ from ..errors import CloseCode, ErrorCode
 from ..settings import Settings
 from .connection import Connection, Refusal
 from .effects import Effect, Send
+from .tally import Tally
 
 __all__ = ["Closing", "Refusals"]
 
@@ -22,10 +23,11 @@ class Closing(Protocol):
 
 
 class Refusals:
-    """Answers what is refused. `emit` takes the effects, `close` ends a connection."""
+    """Answers what is refused. `emit` takes the effects, `close` ends a connection, `tally` counts."""
 
-    def __init__(self, settings: Settings, emit: Callable[[Effect], None], close: Closing) -> None:
+    def __init__(self, settings: Settings, emit: Callable[[Effect], None], close: Closing, tally: Tally) -> None:
         self._settings = settings
+        self._tally = tally
         self._emit = emit
         self._close = close
 
@@ -75,6 +77,7 @@ class Refusals:
         message: str | None = None,
     ) -> None:
         """Send the error frame."""
+        self._tally.refused[code] += 1
         # Rounded up: who comes back a part of a millisecond early is refused for another second.
         retry_after = max(math.ceil(wait * 1000) / 1000, self._settings.retry_after) if code.retryable else None
         error = wire.Error(code=code, message=message or code.meaning, id=id, ref=ref, retry_after=retry_after)

@@ -17,6 +17,7 @@ from .events import Judged, Ticket
 from .intake import Intake, Pending, weigh
 from .judging import Judging
 from .refusals import Refusals
+from .tally import Tally
 
 __all__ = ["Sending"]
 
@@ -31,6 +32,7 @@ class Sending:
         delivery: Delivery,
         refusals: Refusals,
         emit: Callable[[Effect], None],
+        tally: Tally,
         *,
         judged: bool,
     ) -> None:
@@ -39,6 +41,7 @@ class Sending:
         self._delivery = delivery
         self._refusals = refusals
         self._emit = emit
+        self._tally = tally
         self._judging = Judging(intake, emit)
         self._judged = judged
 
@@ -143,6 +146,7 @@ class Sending:
     def _stored(self, pending: Pending[Draft], stored: Stored, gone: Iterable[tuple[str, str | None]]) -> None:
         draft, connection = pending.command, pending.connection
         if stored.new:
+            self._tally.stored += 1
             # What is deleted by the time it is committed must not leave with its text: the store would not show it, either.
             own = draft.id if draft.kind == "message" else draft.target
             text = None if (draft.sender, own) in gone else draft.text

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from msgspec import Struct
+
 from ..core.batch import Batch, Page, PageRequest, Results
 from ..retrieval import (
     ConversationsPage,
@@ -18,7 +20,14 @@ from ..retrieval import (
     Standing,
 )
 
-__all__ = ["Store"]
+__all__ = ["Sizes", "Store"]
+
+
+class Sizes(Struct, frozen=True):
+    """What a store takes of its disk, in bytes: the file, and what was written lately and is not in it yet (the WAL)."""
+
+    file: int = 0
+    wal: int = 0
 
 
 class Store(Protocol):
@@ -46,6 +55,10 @@ class Store(Protocol):
     @property
     def failure(self) -> str | None:
         """Why nothing can be written until a restart, or None while all is well."""
+        ...
+
+    def space(self) -> Sizes:
+        """What the store takes of its disk; zeros where there is none. Blocks for microseconds at most."""
         ...
 
     async def append(self, batch: Batch, now: int) -> Results:

@@ -80,14 +80,21 @@ ALL_PEERS = f"""
             (SELECT l.message FROM log AS l WHERE l.user = :asker AND l.seq = {{first}}) AS first,
             {SPAN.format(seq="last")} AS last
         FROM (
-                SELECT id, b AS peer, last_a AS last, read_a AS read FROM conversations WHERE a = :asker
-                UNION ALL
-                SELECT id, a, last_b, read_b FROM conversations WHERE b = :asker AND a <> :asker
+                SELECT *{{most}} FROM (
+                    SELECT id, b AS peer, last_a AS last, read_a AS read FROM conversations WHERE a = :asker
+                    UNION ALL
+                    SELECT id, a, last_b, read_b FROM conversations WHERE b = :asker AND a <> :asker) AS c
+                WHERE last >= {{first}} LIMIT -1 -- or SQLite would look for `most` once for each class
             ) AS c
             CROSS JOIN (VALUES {{classes}}) AS v
-        WHERE c.last >= {{first}} AND (v.column1 = 'out' OR c.peer <> :asker)
+        WHERE {{there}}
     ) AS s
     WHERE head NOTNULL ORDER BY head {{order}} LIMIT :count))"""
+
+# The last class of one's own messages: mostly it is the first, and three of four streams need not be looked for.
+MOST = f", (SELECT max({CLASS}) FROM messages AS m WHERE m.conversation = c.id AND m.sender = :asker) AS most"
+
+OWN_OR_NOT = "CASE v.column1 WHEN 'out' THEN v.column2 <= c.most ELSE c.peer <> :asker END"
 
 # An id is one's own, or one of those of the peer of a conversation.
 OWN_IDS = "SELECT :asker AS sender, :conversation AS conversation"
@@ -174,13 +181,19 @@ class _Asked:
         if few and query.unread:
             return self._answer(self._all_peers(order), order, values, limit)
         values["walk"] = WALK
+        whole = last - first < WALK
+        if few and not whole and self._near(order, values) <= limit:
+            return self._answer(self._all_peers(order), order, values, limit)
         page = self._answer(self._walked(order), order, values, limit)
-        if page.more or last - first < WALK:
+        if page.more or whole:
             return page
         # There are fewer than asked for, and more of the log.
-        if few:
-            return self._answer(self._all_peers(order), order, values, limit)
         return HistoryPage(messages=page.messages, more=True, next=first + WALK - 1 if order == "ASC" else last - WALK + 1)
+
+    def _near(self, order: Order, values: dict[str, object]) -> int:
+        """How many are found among the entries that are looked at: without their texts, for these may not be the answer."""
+        (found,) = self.connection.execute(f"SELECT count(*) FROM ({self._walked(order)})", values).fetchone()
+        return int(found)
 
     def _answer(self, which: str, order: Order, values: dict[str, object], limit: int) -> HistoryPage:
         row = self.connection.execute(current(which.format(order=order), order), values).fetchone()
@@ -206,7 +219,10 @@ class _Asked:
         return MERGED.replace("{streams}", ONE_PEER.format(streams=", ".join(streams or ["(:asker, -1)"])))
 
     def _all_peers(self, order: Order) -> str:
+        own = self.what in (None, "out")
         streams = ALL_PEERS.format(
+            most=MOST if own else "",
+            there=OWN_OR_NOT if own else "c.peer <> :asker",
             nearest="max" if order == "DESC" else "min",
             farthest="min" if order == "DESC" else "max",
             bounds="max(first, coalesce(edge, 0)) AS first, last" if order == "DESC" else EARLIER,

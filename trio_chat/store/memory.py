@@ -39,6 +39,7 @@ from ..retrieval import (
 from ..retrieval import Device as KnownDevice
 from ..settings import Settings
 from . import memory_queries
+from .base import Sizes
 from .digest import digest
 from .memory_contents import Contents, Device, Entry, User
 from .pages import OVERHEAD
@@ -95,6 +96,10 @@ class MemoryStore:
         """All entries of the user's log as they are stored; none if there is no such user."""
         known = self._contents.users.get(user)
         return [] if known is None else [entry.stored(user) for entry in known.entries]
+
+    def space(self) -> Sizes:
+        """Zeros: there is no disk."""
+        return Sizes()
 
     async def append(self, batch: Batch, now: int) -> Results:
         """Carry out a batch at once; see `Store.append`. Cancelling leaves it undone."""

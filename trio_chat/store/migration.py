@@ -19,10 +19,17 @@ from ..errors import ConfigurationError
 from . import connection, schema
 from .lock import FileLock
 
-__all__ = ["Report", "create", "down", "migrate", "status", "up"]
+__all__ = ["Passing", "Report", "create", "down", "migrate", "status", "up"]
 
 Report: TypeAlias = Callable[[str], None]
 """Takes a line about what is going on, about once a second while something takes long."""
+
+
+class Passing(str):
+    """A line that says how far it is: of interest to who is watching, and to nobody later."""
+
+    __slots__ = ()
+
 
 _BACKUP_PAGES: Final = 4096
 _INSTRUCTIONS: Final = 2_000_000  # between two looks at the clock: some tens of milliseconds
@@ -221,7 +228,7 @@ class _Ticker:
         now = time.monotonic()
         if now - self._last >= _EVERY:
             self._last = now
-            self._report(line)
+            self._report(Passing(line))
 
 
 @contextlib.contextmanager

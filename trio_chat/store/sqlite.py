@@ -28,6 +28,7 @@ from ..retrieval import (
 )
 from ..settings import Settings
 from . import connection, schema
+from .base import Sizes
 from .checkup import Checkup, quick_check
 from .conversation_list import read_conversations
 from .faults import Health, translate
@@ -107,6 +108,11 @@ class SqliteStore:
     def failure(self) -> str | None:
         """Why nothing can be written until a restart, or None while all is well."""
         return self._health.failure
+
+    def space(self) -> Sizes:
+        """What the file and its WAL take, in bytes."""
+        path = self.path.resolve()
+        return Sizes(connection.size_of(path), connection.size_of(path, "-wal"))
 
     def _opened(self) -> _OpenFile:
         if self._file is None:

@@ -23,6 +23,7 @@ from .http import (
     Request,
     accept,
     forwarded,
+    peer_address,
     read_request,
     require_method,
     require_upgrade,
@@ -33,8 +34,6 @@ from .pages import Pages, page_answer
 from .stream import GuardedStream
 
 __all__ = ["Admitted", "Authenticate", "FrontDoor"]
-
-_log = logging.getLogger("trio_chat.front")
 
 Authenticate: TypeAlias = Callable[[Request], Awaitable[Identity]]
 """Tells who a request comes from, or raises `Refused`. Has ``settings.hook_timeout`` seconds."""
@@ -53,6 +52,8 @@ class Admitted(Struct, frozen=True):
     log: str | None
     after: int | None
     send_only: bool
+    client: str | None = None
+    """Its address, as far as it can be believed."""
 
 
 class FrontDoor:
@@ -96,10 +97,12 @@ class FrontDoor:
         wire = GuardedStream(stream, write_timeout=self._settings.write_timeout)
         head_only = False
         readable: list[tuple[str, str]] = []
+        client = peer_address(stream)
         try:
             request, trailing_data = await read_request(stream)
             head_only = request.method == "HEAD"
             request = forwarded(request, self._trusted_proxies)
+            client = request.client
             if request.client is not None:
                 places.enter_context(self._chat.admission.address(request.client))
             if request.path == _WEBSOCKET_PATH and request.method == "OPTIONS":
@@ -112,16 +115,20 @@ class FrontDoor:
             else:
                 answer = self._plain(request)
         except HttpError as error:
-            _log.info("refused: %s", error)
+            self._turned_away(logging.INFO, error.status, error.why or str(error), client)
             answer = error.response(head_only=head_only, headers=readable)
         except TooMany as refusal:
-            _log.warning("refused a connection: %s", refusal)
+            self._turned_away(logging.WARNING, 503, str(refusal), client)
             answer = HttpError(503, str(refusal), [("Retry-After", "5")]).response(head_only=head_only)
         except ConnectionEnded:
             return None
         await wire.send_all(answer)
         await wire.aclose()
         return None
+
+    def _turned_away(self, level: int, status: int, why: str, client: str | None) -> None:
+        self._chat.admission.turned_away[status] += 1
+        self._chat.refusals(level, "refused: %s", why, client=client, status=status)
 
     def _plain(self, request: Request) -> bytes:
         """Plain HTTP, beside the WebSocket on the same port."""
@@ -146,7 +153,7 @@ class FrontDoor:
         identity = await self._identify(request)
         # Last: a script in a browser sees no status of a WebSocket, so it asks plainly whether it would be let in.
         require_upgrade(request)
-        return Admitted(identity, trailing_data, log, after, send_only)
+        return Admitted(identity, trailing_data, log, after, send_only, request.client)
 
     async def _identify(self, request: Request) -> Identity:
         """Ask the application who this is. A hook that fails, hangs or talks nonsense refuses this request and no other."""
@@ -162,8 +169,8 @@ class FrontDoor:
                 answers=(HttpError, Refused),  # HttpError is Request.parameter's, for a query that is not clear
             )
         except Refused as refusal:
-            _log.info("the authenticator refused: %r", str(refusal))
-            raise HttpError(refusal.status, "unauthorized" if refusal.status == 401 else "forbidden") from None
+            why = f"{refusal.status}, the authenticator refused: {str(refusal)!r}"
+            raise HttpError(refusal.status, "unauthorized" if refusal.status == 401 else "forbidden", why=why) from None
         except HookTookTooLong:
             raise HttpError(503, "authentication took too long") from None
         except HookFailed:

@@ -30,6 +30,7 @@ __all__ = [
     "Request",
     "accept",
     "forwarded",
+    "peer_address",
     "read_request",
     "require_method",
     "require_upgrade",
@@ -43,6 +44,7 @@ HEAD_BYTES: Final = 16 * 1024
 HEADERS: Final = 64
 READ_BYTES: Final = 4 * 1024
 PARAMETERS: Final = 64
+_METHODS: Final = ("GET", "HEAD")
 
 # Given twice, these mean one thing to a proxy and another to us.
 _SINGLE: Final = ("host", "upgrade", "sec-websocket-key", "sec-websocket-version", "authorization")
@@ -53,13 +55,16 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class HttpError(Exception):
-    """The request is refused. `status` and `message` are the answer; `headers` are added to it."""
+    """The request is refused. `status` and `message` are the answer; `headers` are added to it; `why` is for the log."""
 
-    def __init__(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, status: int, message: str, headers: Sequence[tuple[str, str]] = (), *, why: str | None = None
+    ) -> None:
         super().__init__(f"{status} {message}")
         self.status = status
         self.message = message
         self.headers = tuple(headers)
+        self.why = why
 
     def response(self, *, head_only: bool = False, headers: Iterable[tuple[str, str]] = ()) -> bytes:
         """The whole answer, to be written before the connection is closed; `headers` are added to it."""
@@ -114,8 +119,10 @@ class Request:
         return [token.strip() for token in (self.header(name) or "").split(",")]
 
 
-async def read_request(stream: trio.abc.Stream) -> tuple[Request, bytes]:
+async def read_request(stream: trio.abc.Stream, *, methods: Sequence[str] = _METHODS) -> tuple[Request, bytes]:
     """Read one request head from `stream`, and the bytes that came behind it if it asks for an upgrade.
+
+    A request with a body is refused whatever its method.
 
     Has no time limit of its own: wrap it. Cancelling leaves the stream with the head half read.
 
@@ -143,7 +150,7 @@ async def read_request(stream: trio.abc.Stream) -> tuple[Request, bytes]:
     trailing = parser.trailing_data[0]
     if size - len(trailing) > HEAD_BYTES:
         raise HttpError(431, "the request head is too large")
-    request = _checked(cast(h11.Request, event), client=peer_address(stream), secure=_is_secure(stream))
+    request = _checked(cast(h11.Request, event), client=peer_address(stream), secure=_is_secure(stream), methods=methods)
     return request, trailing if request.upgrade else b""
 
 
@@ -164,7 +171,7 @@ def require_method(request: Request, *allowed: str) -> None:
         HttpError: 405.
     """
     if request.method not in allowed:
-        raise HttpError(405, "only GET is answered here", [("Allow", ", ".join(allowed))])
+        raise HttpError(405, f"only {allowed[0]} is answered here", [("Allow", ", ".join(allowed))])
 
 
 def accept(request: Request) -> bytes:
@@ -266,7 +273,7 @@ def _unguarded(stream: trio.abc.Stream) -> trio.abc.Stream:
     return stream.inner if isinstance(stream, GuardedStream) else stream
 
 
-def _checked(head: h11.Request, *, client: str | None, secure: bool) -> Request:
+def _checked(head: h11.Request, *, client: str | None, secure: bool, methods: Sequence[str]) -> Request:
     headers = _headers(head)
     method = head.method.decode("ascii")
     http11 = head.http_version == b"1.1"
@@ -278,7 +285,7 @@ def _checked(head: h11.Request, *, client: str | None, secure: bool) -> Request:
     path, query = _target(head.target.decode("ascii"))
     request = Request(method, path, query, headers, client, secure, upgrade=False)
     if method != "OPTIONS" or not _all(headers, "access-control-request-method"):  # but for CORS, which the front door knows
-        require_method(request, "GET", "HEAD")
+        require_method(request, *methods)
     # RFC 9110 §7.8: an Upgrade in an HTTP/1.0 request is ignored. RFC 6455 §4.1: the method is GET.
     if not (
         http11

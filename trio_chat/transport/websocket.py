@@ -151,7 +151,7 @@ class WebSocketTransport:
         try:
             await self._connection.get_message()
         except ConnectionClosed as closed:
-            ended = _ended(closed)
+            ended = self._end(closed)
         else:
             return self._engine.take()
         # A reader that was cancelled or that failed to answer a ping has not rung for what it read last.
@@ -235,11 +235,10 @@ class WebSocketTransport:
         try:
             await self._connection.send_message("")
         except ConnectionClosed as closed:
-            raise _ended(closed) from None
+            raise self._end(closed) from None
 
-
-def _ended(closed: ConnectionClosed) -> ConnectionEnded:
-    reason = closed.reason
-    if reason is None:
-        return ConnectionEnded("the connection was cut off")
-    return ConnectionEnded(f"closed with {reason.code}")
+    def _end(self, closed: ConnectionClosed) -> ConnectionEnded:
+        reason = closed.reason
+        if reason is None:
+            return ConnectionEnded("the connection was cut off")
+        return ConnectionEnded(f"closed with {reason.code}", CloseCode(reason.code) if self._engine.failed else None)

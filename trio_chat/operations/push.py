@@ -1,4 +1,4 @@
-"""The commands about push."""
+"""``trio-chat push``: what there is to set up for push."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
+from .options import plainly
 
 __all__ = ["push"]
 
@@ -23,14 +24,14 @@ def vapid_init(file: Path) -> None:
 
     A file that is there is never overwritten: every subscription is bound to its key.
     """
+    click.echo(plainly(lambda: _key_pair(file)))
+
+
+def _key_pair(file: Path) -> str:
     try:
-        try:
-            from .push import vapid  # noqa: PLC0415  (needs the extra)
-        except ModuleNotFoundError as missing:
-            raise ConfigurationError(
-                f"Web Push needs {missing.name}, which comes with the extra push: pip install 'trio-chat[push]'"
-            ) from None
-        public_key = vapid.make_key_file(file)
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(public_key)
+        from ..push.vapid import make_key_file  # noqa: PLC0415  (needs the extra)
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            f"Web Push needs {missing.name}, which comes with the extra push: pip install 'trio-chat[push]'"
+        ) from None
+    return make_key_file(file)
