@@ -163,11 +163,11 @@ class _Body(httpx2.AsyncByteStream):
     def __init__(self, response: httpcore2.Response) -> None:
         self._response = response
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:  # noqa: ASYNC900  (httpx2 closes it)
         with _as_httpx2():
             async with aclosing(self._response.aiter_stream()) as parts:
                 async for part in parts:
-                    yield part
+                    yield part  # noqa: ASYNC119
 
     async def aclose(self) -> None:
         await self._response.aclose()
