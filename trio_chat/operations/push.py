@@ -20,7 +20,7 @@ def push() -> None:
 @push.command("vapid-init")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path("vapid.pem"))
 def vapid_init(file: Path) -> None:
-    """Write a new key pair for Web Push to FILE, vapid.pem if not given, and print the public key, which pages subscribe with.
+    """Write a new key pair for Web Push to FILE, or vapid.pem, and print the public key, which pages subscribe with.
 
     A file that is there is never overwritten: every subscription is bound to its key.
     """
