@@ -18,7 +18,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PROSE = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "newsfragments").glob("*.md")])
 
 SQL_ROOMS = ("migrations/", "trio_chat/store/", "trio_chat/client/state.py")
-JSON_ROOMS = ("trio_chat/wire.py", "trio_chat/operations/output.py")
+JSON_ROOMS = ("trio_chat/wire.py", "trio_chat/operations/output.py", "trio_chat/push/documents.py")
 PRIVATE_ROOM = "trio_chat/transport/websocket.py"
 EDGES = [
     ("trio_chat/hooks.py", "except* Exception"),  # around one hook of the application's

@@ -18,6 +18,7 @@ _HOMES: Final = {
     "devices": "operations.users",
     "listen": "terminal.listen",
     "migrate": "operations.migrate",
+    "push": "operations.push",
     "restore": "operations.backup",
     "revoke": "operations.running",
     "send": "terminal.send",

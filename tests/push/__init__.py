@@ -1,0 +1,1 @@
+"""Push providers, against servers that replay what the providers document."""

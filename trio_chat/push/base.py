@@ -13,7 +13,7 @@ class Target(Struct, frozen=True, kw_only=True):
     """Where a user's device can be reached: what the device registered with `push_register`.
 
     `provider` is the `Provider.name` it is for, `kind` says what `target` is to that provider, e.g. ``token`` or ``fid`` of
-    FCM. `target` is a secret of the device's: it is not logged.
+    FCM. `target` is a secret of the device's: it is not logged, and the ``repr`` does not show it.
     """
 
     user: str
@@ -21,6 +21,9 @@ class Target(Struct, frozen=True, kw_only=True):
     provider: str
     kind: str
     target: str
+
+    def __repr__(self) -> str:
+        return f"<Target {self.provider} {self.kind} of {self.user!r} {self.device!r}>"
 
 
 class Notification(Struct, frozen=True, kw_only=True):
