@@ -85,6 +85,7 @@ async def test_to_another_place(tmp_path: Path) -> None:
     await filled(tmp_path / "chat.db")
     back_up(tmp_path / "chat.db", tmp_path / "copy.db", unseen)
     restore(tmp_path / "copy.db", tmp_path / "new.db", unseen)
+    assert not list(tmp_path.glob("copy.db-*"))  # noqa: ASYNC240  (its folder may be one that cannot be written to)
     assert (await log_of(tmp_path / "new.db"))[1] == 3
     assert stat.S_IMODE((tmp_path / "new.db").stat().st_mode) == 0o600
 
@@ -181,6 +182,15 @@ async def test_what_is_none_is_refused(tmp_path: Path) -> None:
     await filled(path)
     with pytest.raises(ConfigurationError, match="No such file"):
         back_up(path, tmp_path / "nowhere" / "copy.db", unseen)
+
+
+async def test_one_that_was_not_completed_is_refused(tmp_path: Path) -> None:
+    """Else what was being copied when the machine went down is put back as if it were whole."""
+    await filled(tmp_path / "chat.db")
+    back_up(tmp_path / "chat.db", tmp_path / "copy.db", unseen)
+    (tmp_path / "copy.db-journal").write_bytes(b"half of it")
+    with pytest.raises(ConfigurationError, match="journal"):
+        restore(tmp_path / "copy.db", tmp_path / "new.db", unseen)
 
 
 async def test_an_older_schema_is_told(tmp_path: Path) -> None:

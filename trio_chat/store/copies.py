@@ -70,7 +70,7 @@ def restore(source: Path, path: Path, advance: Advance, *, replace: bool = False
         StoreLocked: a server runs on `path`.
         ConfigurationError: `source` is damaged or no chat's database, or there is one at `path` and it is to stay.
     """
-    with _told(source), _reading(source) as reading, _locked(path):
+    with _told(source), _reading(source, still=True) as reading, _locked(path):
         if connection.size_of(path) and not replace:
             raise ConfigurationError(f"{path} holds a database already: add --replace, and it is put aside")
         with _arriving(path, before=lambda: _put_aside(path)) as partial:
@@ -96,12 +96,16 @@ def renew(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def _reading(path: Path, *, still: bool = False) -> Iterator[sqlite3.Connection]:
+    """The database at `path`; if it is `still`, nobody writes to it meanwhile, and nothing beside it is made."""
     # The WAL lies beside the file itself, whatever name leads there.
     path = Path(os.path.realpath(path))
     if not connection.size_of(path) or not connection.is_database(path):
         raise ConfigurationError(f"{path}: there is no database of a chat")
-    with contextlib.closing(connection.read(path)) as reading:
+    opened = connection.look(path) if still else connection.read(path)
+    if opened is None:
+        raise ConfigurationError(f"{path}: a journal lies beside it, so it is no copy that was completed")
+    with contextlib.closing(opened) as reading:
         if schema.bundled().check(schema.wrap(reading)):
             raise ConfigurationError(f"{path} has an older schema: trio-chat migrate up brings it up to date")
         yield reading
