@@ -118,14 +118,16 @@ async def by_trio_websocket(chat: Chat, nursery: trio.Nursery) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def hosted(chat: Chat, nursery: trio.Nursery, *, serve: Any, config: Any) -> AsyncIterator[Running]:
+async def hosted(
+    chat: Chat, nursery: trio.Nursery, *, serve: Any, config: Any, mounted: Callable[[ChatEndpoint], Any] = lambda one: one
+) -> AsyncIterator[Running]:
     endpoint = ChatEndpoint(chat, authenticate=authenticators.demo, allowed_origins=[PAGE])
     config.bind = ["127.0.0.1:0"]
     config.errorlog = config.accesslog = logging.getLogger("tests.host")
     config.graceful_timeout = 0.1
     over = trio.Event()
     async with trio.open_nursery() as hosting:
-        (bind,) = await hosting.start(partial(serve, endpoint, config, shutdown_trigger=over.wait))
+        (bind,) = await hosting.start(partial(serve, mounted(endpoint), config, shutdown_trigger=over.wait))
         port = urlsplit(bind).port
         assert port is not None
         yield Running(chat, nursery, dialling(port), over.set)
