@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+# A shell without job control has what it starts in the background ignore SIGINT, and a process hands that down: the commands
+# that these tests interrupt would go on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROOFS = Path(__file__).parent / "proofs"
 BROWSER = Path(__file__).parent / "browser"
