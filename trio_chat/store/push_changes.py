@@ -50,14 +50,14 @@ OWNER = "SELECT user FROM push_targets WHERE id = ?"
 # What waits for another's device is nobody's news any more once the target has moved.
 MOVED = """
     DELETE FROM push_jobs WHERE target IN (
-        SELECT id FROM push_targets WHERE provider = ?1 AND kind = ?2 AND target = ?3 AND (user <> ?4 OR device <> ?5))"""
+        SELECT id FROM push_targets WHERE provider = ? AND kind = ? AND target = ? AND (user <> ? OR device <> ?))"""
 REGISTER = """
     INSERT INTO push_targets (user, device, provider, kind, target, registered) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (provider, kind, target) DO UPDATE SET user = excluded.user, device = excluded.device,
         registered = max(registered + 1, excluded.registered)"""
 CHOSEN = """
-    SELECT id FROM push_targets WHERE user = ?1 AND (?2 IS NULL OR device = ?2) AND (?3 IS NULL OR provider = ?3)
-        AND (?4 IS NULL OR target = ?4)"""
+    SELECT id FROM push_targets WHERE user = :user AND (:device IS NULL OR device = :device)
+        AND (:provider IS NULL OR provider = :provider) AND (:target IS NULL OR target = :target)"""
 OLDEST = "SELECT id FROM push_targets WHERE registered < ? ORDER BY registered LIMIT ?"
 SAME = "SELECT id FROM push_targets WHERE id = ? AND registered = ?"
 FORGET_JOBS = "DELETE FROM push_jobs WHERE target IN (%s)"
@@ -114,7 +114,8 @@ def change(connection: sqlite3.Connection, users: Users, changes: Sequence[PushC
                 user.targets = True
             case Unregister():
                 if (known := users.get(one.user)) is not None:
-                    _forget(connection, CHOSEN, (known.id, one.device, one.provider, one.target))
+                    chosen = {"user": known.id, "device": one.device, "provider": one.provider, "target": one.target}
+                    _forget(connection, CHOSEN, chosen)
             case Mute():
                 pair = users.get_or_create(connection, one.user).id, users.get_or_create(connection, one.peer).id
                 users.flush(connection)
@@ -135,7 +136,7 @@ def change(connection: sqlite3.Connection, users: Users, changes: Sequence[PushC
                 _forget(connection, OLDEST, (one.before, one.limit))
 
 
-def _forget(connection: sqlite3.Connection, which: str, values: tuple[object, ...]) -> None:
+def _forget(connection: sqlite3.Connection, which: str, values: tuple[object, ...] | Mapping[str, object]) -> None:
     connection.execute(FORGET_JOBS % which, values)
     connection.execute(FORGET % which, values)
 
