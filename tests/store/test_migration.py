@@ -208,7 +208,7 @@ async def test_a_copy_that_fails_leaves_nothing(path: Path, newer: schema.Schema
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr(migration, "_sync", fails)
+        broken.setattr(migration, "sync", fails)
         with pytest.raises(ConfigurationError, match="Input/output error"):
             migration.up(path, lambda line: None, newer)
     assert set(path.parent.iterdir()) == before

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from ..errors import ConfigurationError
 from . import connection, schema
+from .files import remove, sync
 from .lock import FileLock
 
 __all__ = ["Copied", "back_up", "renew", "restore"]
@@ -115,17 +116,17 @@ def _reading(path: Path, *, still: bool = False) -> Iterator[sqlite3.Connection]
 def _arriving(path: Path, *, before: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """A new file that has the name `path` once the block is left, and is gone if that raises. `before` is called between."""
     partial = path.with_name(f"{path.name}.partial")
-    _remove(partial)
+    remove(partial)
     connection.create(partial)
     try:
         yield partial
-        _sync(partial)
+        sync(partial)
         before()
         partial.replace(path)
     except BaseException:
-        _remove(partial)
+        remove(partial)
         raise
-    _sync(path.parent)  # the name, too, is on the disk then
+    sync(path.parent)  # the name, too, is on the disk then
 
 
 def _copy(reading: sqlite3.Connection, to: Path, advance: Advance) -> None:
@@ -186,16 +187,3 @@ def _told(path: Path) -> Iterator[None]:
         raise ConfigurationError(f"{error.filename or path}: {error.strerror}") from error
     except sqlite3.Error as error:
         raise ConfigurationError(f"{path}: {error}") from error
-
-
-def _remove(database: Path) -> None:
-    for suffix in ("-journal", "-wal", "-shm", ""):
-        Path(f"{database}{suffix}").unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

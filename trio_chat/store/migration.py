@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 from ..errors import ConfigurationError
 from . import connection, schema
+from .files import remove, sync
 from .lock import FileLock
 
 __all__ = ["Passing", "Report", "create", "down", "migrate", "status", "up"]
@@ -179,7 +180,7 @@ def _back_up(writer: sqlite3.Connection, path: Path, report: Report) -> Path:
     copy = next(copy for copy in map(path.with_name, names) if not copy.exists())
     # One name for all of them: what a kill left behind goes before the next one, which may need its space.
     partial = path.with_name(f"{path.name}.before-migration.partial")
-    _remove(partial)
+    remove(partial)
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     ticker = _Ticker(report)
     try:
@@ -189,28 +190,14 @@ def _back_up(writer: sqlite3.Connection, path: Path, report: Report) -> Path:
                 pages=_BACKUP_PAGES,
                 progress=lambda _, left, total: ticker(f"copying to {copy.name}: {100 * (total - left) // max(total, 1)} %"),
             )
-        _sync(partial)
+        sync(partial)
         partial.rename(copy)
     except BaseException:
-        _remove(partial)
+        remove(partial)
         raise
-    _sync(copy.parent)  # the name, too, is on disk then
+    sync(copy.parent)  # the name, too, is on disk then
     report(f"copied the database to {copy.name}")
     return copy
-
-
-def _remove(database: Path) -> None:
-    """With its journal: SQLite would roll that one back into the next file of this name."""
-    for suffix in ("-journal", "-wal", "-shm", ""):
-        Path(f"{database}{suffix}").unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Ticker:
