@@ -53,8 +53,8 @@ class Statistics(Workload, frozen=True, kw_only=True):
 
     `handshakes` are those of the `connections` that nobody knows yet. `closed` counts the connections that the server
     closed, by the code they were told; who left is not among them. `turned_away` counts the requests that were refused
-    before there was a WebSocket, by their HTTP status. `uptime` is in seconds. `push`
-    is what came of telling people who are away, by provider.
+    before there was a WebSocket, by their HTTP status. `uptime` is in seconds. `push` is what came of telling people who are
+    away, by provider.
     """
 
     connections: int
