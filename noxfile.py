@@ -226,8 +226,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(requires=["build"])
 def proofs(session: nox.Session) -> None:
-    """Property tests and state machines with many more examples, and the proofs on a real server at their full scale."""
+    """Property tests and state machines with many more examples, and the proofs on a real server at their full scale.
+
+    One of them by its name: ``nox -s proofs -- sigkill`` runs ``tests/proofs/test_sigkill.py``.
+    """
     session.install(_wheel(session), *_group("test"))
+    for number, name in enumerate(session.posargs):
+        if (ROOT / "tests" / "proofs" / f"test_{name}.py").exists():
+            session.posargs[number] = f"tests/proofs/test_{name}.py"
     session.env["TRIO_CHAT_PROOF_SCALE"] = os.environ.get("TRIO_CHAT_PROOF_SCALE", "4")
     _pytest(
         session,

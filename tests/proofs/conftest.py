@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import random
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -29,6 +34,31 @@ def figures(request: pytest.FixtureRequest, seed: int) -> Callable[[str], None]:
     lines = request.config.stash.setdefault(_FIGURES, [])
     lines.append(f"{request.node.nodeid.rpartition('/')[2]} (seed {seed})")
     return lambda line: lines.append(f"    {line}")
+
+
+class Record(Protocol):
+    """Keeps what a proof measured."""
+
+    def __call__(self, name: str, **measured: bool | float | str) -> None:
+        """Keep these figures under a name; units stand in their names (``_s``, ``_ms``, ``_bytes``)."""
+
+
+@pytest.fixture
+def record(seed: int, scale: float, figures: Callable[[str], None]) -> Record:
+    """Shows figures at the end and, if ``TRIO_CHAT_PROOF_RESULTS`` names a folder, writes them there as ``NAME.json``.
+
+    The files of a run at full scale are kept in ``docs/reliability``, from which ``docs/reliability.md`` is made.
+    """
+
+    def keep(name: str, **measured: bool | float | str) -> None:
+        figures(", ".join(f"{word} {value}" for word, value in measured.items()))
+        if folder := os.environ.get("TRIO_CHAT_PROOF_RESULTS"):
+            where = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "kernel": platform.release()}
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"proof": name, "seed": seed, "scale": scale, **where, "measured": measured}, indent=1)
+            Path(folder, f"{name}.json").write_text(text + "\n")
+
+    return keep
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
