@@ -123,7 +123,7 @@ class Given(Struct, frozen=True, tag=True):
 
 
 class Finished(Struct, frozen=True, tag=True):
-    """The program is done with it, and knows that this will not be forgotten. `key` is sender and id."""
+    """The program is done with it, and knows that this is in the state file, if there is one. `key` is sender and id."""
 
     at: float
     device: str

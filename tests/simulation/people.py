@@ -191,8 +191,11 @@ class Device:
     def _finish(self, held: Held) -> None:
         key = (held.message.sender, held.message.id)
         self._write(self.dialogue.inbox.finish(held))
-        if self.memory is not None:
-            self._then(lambda: self.world.history.add(Finished(self.world.now, self.name, key)))
+        done = Finished(self.world.now, self.name, key)
+        if self.memory is None:
+            self.world.history.add(done)
+        else:
+            self._then(lambda: self.world.history.add(done))
         self.pump()
 
     def command(self, command: Command) -> None:

@@ -53,10 +53,10 @@ class Script(Struct, frozen=True):
         return sum(act.what in ACTS for act in self.acts)
 
 
-def write(seed: int, operations: int = 64) -> Script:
+def write(seed: int, operations: int = 42) -> Script:
     """The script of a seed."""
     chance = Random(f"script {seed}")
-    seconds = operations * chance.uniform(0.1, 0.6)
+    seconds = operations * chance.uniform(0.3, 1.3)
     devices = list(DEVICES[: chance.randint(3, len(DEVICES))])
     acts: list[Act] = []
     whats, weights = list(ACTS), list(ACTS.values())
@@ -66,7 +66,7 @@ def write(seed: int, operations: int = 64) -> Script:
         burst = chance.randint(4, 14) if what == "send" and chance.random() < 0.06 else 1
         acts += [Act(at, what, who, chance.random(), chance.getrandbits(48)) for _ in range(burst)]
     troubles, weights = list(FAULTS), list(FAULTS.values())
-    for _ in range(chance.randint(0, operations // 5)):
+    for _ in range(chance.randint(0, operations // 4)):
         what, at = chance.choices(troubles, weights)[0], chance.uniform(0, seconds)
         acts.append(Act(at, what, chance.choice(devices), chance.random(), chance.getrandbits(48)))
     acts.sort(key=lambda act: act.at)
