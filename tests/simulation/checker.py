@@ -296,7 +296,9 @@ def _stuck(facts: Facts, line: Line) -> bool:
 
 
 def nothing_outlives(facts: Facts) -> Iterator[str]:
-    """Promise 7, I7: after its end a server writes nothing; nor does it on a line that it has closed."""
+    """Promise 7, I6, I7: nothing is kept for who is gone, and nothing is written after a server's or a line's end."""
+    if kept := {name: value for name, value in facts.history.remains.items() if value}:
+        yield f"everybody is gone, and the server still has {kept}"
     if facts.history.left_over:
         yield f"still there in the end: {facts.history.left_over}"
     up, closed = False, set()

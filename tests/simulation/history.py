@@ -173,6 +173,8 @@ class History:
         """What the disk holds in the end, by user."""
         self.unfinished: list[str] = []
         """What had not come to rest when everything had been well for minutes."""
+        self.remains: dict[str, float] = {}
+        """What the server still had in hand when everybody was gone."""
         self.left_over = ""
         """What outlived its block."""
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Final
 
+import msgspec
 import trio
 from msgspec.structs import replace
 
@@ -28,6 +29,8 @@ from .script import FORGETFUL, Script
 
 PATIENCE: Final = 240.0
 """Seconds for everything to come to rest when nothing goes wrong any more."""
+UNNOTICED: Final = 15.0
+"""Seconds after which a server has found all lines dead of which it was not told."""
 START: Final = 1_700_000_000_000
 
 
@@ -186,8 +189,10 @@ class World:
             self.over = True
             for device in self.devices.values():
                 device.hang_up()
-            await trio.sleep(1.0)
+            await trio.sleep(UNNOTICED)
             if self.life is not None:
+                if self.life.porch is not None:
+                    self.history.remains = msgspec.structs.asdict(self.life.chat.registry.workload())
                 self.life.ending.set()
             with trio.move_on_after(PATIENCE):
                 await self._done.wait()
