@@ -59,10 +59,10 @@ def write(seed: int, operations: int = 42) -> Script:
     seconds = operations * chance.uniform(0.3, 1.3)
     devices = list(DEVICES[: chance.randint(3, len(DEVICES))])
     acts: list[Act] = []
-    whats, weights = list(ACTS), list(ACTS.values())
+    words, weights = list(ACTS), list(ACTS.values())
     while len(acts) < operations:
         at, who = chance.uniform(0, seconds), chance.choice(devices)
-        what = chance.choices(whats, weights)[0]
+        what = chance.choices(words, weights)[0]
         burst = chance.randint(4, 14) if what == "send" and chance.random() < 0.06 else 1
         acts += [Act(at, what, who, chance.random(), chance.getrandbits(48)) for _ in range(burst)]
     troubles, weights = list(FAULTS), list(FAULTS.values())

@@ -211,7 +211,7 @@ class World:
             self.life.ending.set()  # its disk is broken until it is started again
         for device in self.devices.values():
             device.come_back()
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(PATIENCE):  # noqa: ASYNC912  (all may be at rest already)
             while not all(device.at_rest for device in self.devices.values()):  # noqa: ASYNC110  (no one thing says so)
                 await trio.sleep(0.5)
         self.history.unfinished = [name for name, device in self.devices.items() if not device.at_rest]
