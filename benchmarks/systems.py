@@ -1,0 +1,136 @@
+"""The servers that are measured: started on a port of their own, with an empty store, and stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from processes import family, on_cores
+
+__all__ = ["SYSTEMS", "Server", "System", "counting_syncs", "running"]
+
+_RIVALS: Final = Path(__file__).parent / "rivals"
+_STARTING: Final = 30.0
+"""Seconds for a server to listen."""
+_STOPPING: Final = 20.0
+
+
+class Server(Struct, frozen=True):
+    """A server that runs."""
+
+    port: int
+    pids: tuple[int, ...]
+    folder: Path
+
+
+class System(Struct, frozen=True, kw_only=True):
+    """How a server is started, and what it has safely on disk when it says that it has a message."""
+
+    command: Callable[[int, Path], list[str]]
+    safe: str
+    needs: str | None = None
+    """A program that has to be there."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is not installed here."""
+        return self.needs is not None and shutil.which(self.needs, path=f"{os.environ['PATH']}:/usr/sbin") is None
+
+
+def _trio_chat(port: int, folder: Path) -> list[str]:
+    options = ["--db", str(folder / "chat.db"), "--port", str(port), "--demo", "--rate-limit", "off"]
+    return [sys.executable, "-m", "trio_chat", "serve", *options]
+
+
+def _rival(name: str) -> Callable[[int, Path], list[str]]:
+    return lambda port, folder: [sys.executable, str(_RIVALS / name), str(port), str(folder / "messages.db")]
+
+
+SYSTEMS: Final[dict[str, System]] = {
+    "trio-chat": System(command=_trio_chat, safe="the message, synced"),
+    "echo": System(command=_rival("bare_echo.py"), safe="nothing; it has no store"),
+}
+
+
+@contextmanager
+def running(name: str, *, pinned: bool = True) -> Iterator[Server]:
+    """The server, until the end of the block. It has an empty folder, which is removed afterwards."""
+    system = SYSTEMS[name]
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as made:
+        folder = Path(made)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with (folder / "log").open("wb") as log, on_cores(server=True, pinned=pinned):
+            process = subprocess.Popen(  # noqa: S603
+                system.command(port, folder), stdout=log, stderr=log, cwd=folder, start_new_session=True
+            )
+        try:
+            _wait(process, port, folder / "log")
+            yield Server(port, tuple(family(process.pid)), folder)
+        finally:
+            _stop(process)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    patience = time.monotonic() + _STARTING
+    while True:
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > patience:
+            raise RuntimeError(f"the server does not start: {log.read_text()[-2000:]}")
+        time.sleep(0.05)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOPPING)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def counting_syncs(server: Server) -> Iterator[Callable[[], int | None]]:
+    """Counts how often the server asks for its files to be synced, while the block lasts; ask at its end.
+
+    `perf` looks on from the kernel, which costs the server next to nothing. Where it may not, the count is None.
+    """
+    calls = "syscalls:sys_enter_fsync,syscalls:sys_enter_fdatasync,syscalls:sys_enter_msync"
+    counted: int | None = None
+    try:
+        command = ["perf", "stat", "-x,", "-e", calls, "-p", ",".join(map(str, server.pids))]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    except FileNotFoundError:
+        yield lambda: None
+        return
+
+    def stop() -> int | None:
+        nonlocal counted
+        if process.poll() is None or process.returncode == 0:
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate()
+            counts = [line.partition(",")[0] for line in told.splitlines() if "sys_enter" in line]
+            if counts and all(count.isdigit() for count in counts):
+                counted = sum(map(int, counts))
+        return counted
+
+    try:
+        yield stop
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
