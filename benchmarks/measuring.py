@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from generator import Outcome, Spec
+from loads import Outcome, Spec
 from msgspec import Struct
 from processes import on_cores
 from systems import SYSTEMS, counting_syncs, running

@@ -10,23 +10,40 @@ import base64
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 from urllib.parse import quote
 
 from websockets.speedups import apply_mask
 
-__all__ = ["PEERS", "Broken", "Heard", "Peer"]
+__all__ = [
+    "TEXT_BYTES",
+    "Asker",
+    "Broken",
+    "Echo",
+    "Heard",
+    "Numbered",
+    "Peer",
+    "TrioChat",
+    "TurnedAway",
+    "WebSocketPeer",
+    "masked",
+    "number",
+]
 
 TEXT_BYTES: Final = 100
 MASK: Final = b"\x5a\xc3\x17\xe9"
 """Every frame's. The server takes it off like any other; here it is computed once."""
 
 _DIGITS: Final = 10_000
-"""Messages are numbered with eight digits, of which four are masked at once: see `_Numbered`."""
+"""Messages are numbered with eight digits, of which four are masked at once: see `Numbered`."""
 
 
 class Broken(Exception):
     """The server did what no server does when all is well."""
+
+
+class TurnedAway(Broken):
+    """The server has no room now, it says, or hung up."""
 
 
 class Heard(NamedTuple):
@@ -46,6 +63,9 @@ class Peer(ABC):
     ALONE = False
     """Whether there are no recipients: every message comes back to its sender, as its answer."""
 
+    TELLS = False
+    """Whether the sender hears how much of it was delivered: `told`."""
+
     def __init__(self, user: str, to: str) -> None:
         self.user = user
         self.to = to
@@ -53,6 +73,11 @@ class Peer(ABC):
         self.buffer = b""
         self.acknowledging = True
         """Whether what is delivered is acknowledged; a slow reader leaves it."""
+        self.told = 0
+
+    def again(self) -> Self:
+        """Of the same user, for another connection."""
+        return type(self)(self.user, self.to)
 
     @abstractmethod
     def open(self) -> bytes:
@@ -78,7 +103,7 @@ def masked(opcode: int, payload: bytes) -> bytes:
     return head + MASK + apply_mask(payload, MASK)
 
 
-class _Numbered:
+class Numbered:
     """Frames that differ in eight digits only. These stand at a multiple of four: masked, they are two ready-made pieces."""
 
     PIECES: Final = [apply_mask(b"%04d" % number, MASK) for number in range(_DIGITS)]
@@ -125,11 +150,11 @@ class WebSocketPeer(Peer):
     def send(self, count: int) -> bytes:
         return self._frames.take(count)
 
-    def frames(self) -> _Numbered:
+    def frames(self) -> Numbered:
         """The messages of this connection."""
         text = b"x" * TEXT_BYTES
         begun = b'{"type":"send","to":"%b","text":"%b","id":"%b' % (self.to.encode(), text, os.urandom(12).hex().encode())
-        return _Numbered(begun, b'"}')
+        return Numbered(begun, b'"}')
 
     def upgraded(self) -> bytes:
         """The WebSocket is open; what to say first."""
@@ -180,6 +205,8 @@ class WebSocketPeer(Peer):
 
     def _upgrade(self, head: bytes) -> bytes:
         accept = base64.b64encode(hashlib.sha1(f"{self._key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest())  # noqa: S324
+        if head.startswith(b"HTTP/1.1 503"):
+            raise TurnedAway(self.user)
         if not head.startswith(b"HTTP/1.1 101") or accept not in head:
             raise Broken(f"no WebSocket: {head!r}")
         self._upgraded = True
@@ -193,6 +220,7 @@ class WebSocketPeer(Peer):
 class TrioChat(WebSocketPeer):
     """trio-chat, version 1 of its protocol: acknowledges everything that it has, its own messages too ([A2])."""
 
+    TELLS = True
     PATH = "/ws?user={user}&device=phone"
     HEADERS = "Sec-WebSocket-Protocol: trio-chat.v1\r\n"
     _acks: Final[dict[int, bytes]] = {}
@@ -200,8 +228,6 @@ class TrioChat(WebSocketPeer):
     def __init__(self, user: str, to: str) -> None:
         super().__init__(user, to)
         self._seq = self._acknowledged = 0
-        self.receipts = 0
-        """How far the recipient is, in this user's seq."""
 
     def text(self, data: bytes, start: int, stop: int) -> Heard:
         if data.startswith(b'{"type":"stored"', start):
@@ -211,10 +237,10 @@ class TrioChat(WebSocketPeer):
             self._note(data, start, stop)
             return Heard(delivered=data.count(b'"seq":', start, stop))
         if data.startswith(b'{"type":"receipt"', start):
-            self.receipts = max(self.receipts, _number(data, data.index(b'"delivered":', start) + 12))
+            self.told = max(self.told, number(data, data.index(b'"delivered":', start) + 12))
         elif data.startswith(b'{"type":"welcome"', start):
             self.opened = True
-            self._seq = self._acknowledged = _number(data, data.index(b'"cursor":', start) + 9)
+            self._seq = self._acknowledged = number(data, data.index(b'"cursor":', start) + 9)
         elif data.startswith(b'{"type":"history"', start):
             return Heard(answered=1)
         elif data.startswith((b'{"type":"error"', b'{"type":"gap"'), start):
@@ -225,7 +251,7 @@ class TrioChat(WebSocketPeer):
         return b""  # `welcome` opens
 
     def _note(self, data: bytes, start: int, stop: int) -> None:
-        self._seq = max(self._seq, _number(data, data.rindex(b'"seq":', start, stop) + 6))
+        self._seq = max(self._seq, number(data, data.rindex(b'"seq":', start, stop) + 6))
 
     def read(self) -> bytes:
         if self._seq == self._acknowledged or not self.acknowledging:
@@ -239,7 +265,14 @@ class TrioChat(WebSocketPeer):
         return masked(1, b'{"type":"history","ref":"h","limit":50}')
 
 
-def _number(data: bytes, at: int) -> int:
+class Asker(TrioChat):
+    """The same user's window on the past: a connection that gets nothing but what it asks for."""
+
+    PATH = "/ws?user={user}&window=0"
+
+
+def number(data: bytes, at: int) -> int:
+    """The decimal number that stands there."""
     stop = at
     while 0x30 <= data[stop] <= 0x39:
         stop += 1
@@ -253,18 +286,3 @@ class Echo(WebSocketPeer):
 
     def text(self, data: bytes, start: int, stop: int) -> Heard:  # noqa: ARG002
         return Heard(answered=1)
-
-
-class Plain(WebSocketPeer):
-    """The servers of `rivals`: the sender is told the id, the recipient acknowledges it."""
-
-    PATH = "/{user}"
-
-    def text(self, data: bytes, start: int, stop: int) -> Heard:
-        if data.startswith(b'{"type":"stored"', start):
-            return Heard(answered=1)
-        row = _number(data, data.index(b'"n":', start, stop) + 4)
-        return Heard(delivered=1, reply=masked(1, b'{"type":"ack","n":%d}' % row))
-
-
-PEERS: Final[dict[str, type[Peer]]] = {"trio-chat": TrioChat, "echo": Echo, "one commit each": Plain}

@@ -57,9 +57,29 @@ def _rival(name: str) -> Callable[[int, Path], list[str]]:
     return lambda port, folder: [sys.executable, str(_RIVALS / name), str(port), str(folder / "messages.db")]
 
 
+def _mosquitto(port: int, folder: Path) -> list[str]:
+    (folder / "mosquitto.conf").write_text(
+        f"""listener {port} 127.0.0.1
+allow_anonymous true
+persistence true
+persistence_location {folder}/
+set_tcp_nodelay true
+max_inflight_messages 0
+max_queued_messages 0
+user root
+"""
+    )
+    return ["mosquitto", "-c", str(folder / "mosquitto.conf")]
+
+
 SYSTEMS: Final[dict[str, System]] = {
     "trio-chat": System(command=_trio_chat, safe="the message, synced"),
-    "echo": System(command=_rival("bare_echo.py"), safe="nothing; it has no store"),
+    "echo": System(command=_rival("bare_echo.py"), safe="nothing: it has no store"),
+    "one commit each": System(command=_rival("one_commit.py"), safe="the message, synced"),
+    "socketio": System(command=_rival("socketio_aiosqlite.py"), safe="the message, synced"),
+    "mosquitto": System(
+        command=_mosquitto, needs="mosquitto", safe="nothing: sessions are in memory, saved every half hour"
+    ),
 }
 
 
