@@ -215,13 +215,15 @@ def screenshots(session: nox.Session) -> None:
     _pytest(session, "-m", "browser", default=["tests/browser/test_screenshots.py"])
 
 
-@nox.session(requires=["build"])
+@nox.session(python=OLDEST, requires=["build"])
 def bench(session: nox.Session) -> None:
-    """How fast a large store answers, in a short form; with arguments, as ``benchmarks/retrieval.py`` takes them."""
-    session.install(_wheel(session))
-    short = ("--messages", "100000", "--rounds", "30", "--pairs", "1", "--seconds", "3")
-    database = Path(session.create_tmp()) / "retrieval.db"
-    session.run("python", str(ROOT / "benchmarks" / "retrieval.py"), str(database), *(session.posargs or short))
+    """Measure everything, which takes an hour; or one thing: ``nox -s bench -- live --pairs 50``, or retrieval, or growth.
+
+    ``nox -s bench -- guard`` is the short form: whether anything has become slower than ``benchmarks/record.json`` says.
+    """
+    name, *arguments = session.posargs or ["suite"]
+    session.install(_wheel(session), *([] if name == "guard" else _group("bench")))
+    session.run("python", str(ROOT / "benchmarks" / f"{name}.py"), *arguments)
 
 
 @nox.session(requires=["build"])
