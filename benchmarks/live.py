@@ -14,6 +14,7 @@ import statistics
 from pathlib import Path
 
 from measuring import Measured, alternated, measure, names, ratios, save, summary, table
+from systems import add_checkout
 
 ECHO = "echo"
 
@@ -49,8 +50,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
     parser.add_argument("--unpinned", action="store_true", help="let server and load use all cores")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="measure that one, too, as the system `other`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every run there")
     options = parser.parse_args()
+    if options.against is not None:
+        add_checkout("other", options.against)
+        options.systems.append("other")
     measured = []
     for pairs in options.pairs:
         for window in options.window:
@@ -62,6 +67,9 @@ def main() -> None:
                 seconds=options.seconds,
                 pinned=not options.unpinned,
             )
+            if options.against is not None:
+                found = ratios(measured[-len(options.systems) * options.runs :], "trio-chat", "other")
+                print(f"trio-chat is {statistics.median(found):.2f} times the other checkout\n")
     if options.json is not None:
         save(options.json, "live", measured)
 

@@ -64,7 +64,7 @@ def load(spec: Spec, *, pinned: bool) -> Outcome:
 def measure(system: str, *, pinned: bool = True, **wanted: Any) -> Measured:
     """Start the server, have the load run once, stop the server."""
     with running(system, pinned=pinned) as server, counting_syncs(server) as synced:
-        spec = Spec(system=system, port=server.port, server=server.pids, **wanted)
+        spec = Spec(system=SYSTEMS[system].speaks or system, port=server.port, server=server.pids, **wanted)
         outcome = load(spec, pinned=pinned)
         syncs = synced()
     return Measured(

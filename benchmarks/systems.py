@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 from processes import family, on_cores
 
-__all__ = ["SYSTEMS", "Server", "System", "counting_syncs", "running"]
+__all__ = ["SYSTEMS", "Server", "System", "add_checkout", "counting_syncs", "running"]
 
 _RIVALS: Final = Path(__file__).parent / "rivals"
 _STARTING: Final = 30.0
@@ -41,6 +42,9 @@ class System(Struct, frozen=True, kw_only=True):
     safe: str
     needs: str | None = None
     """A program that has to be there."""
+    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    speaks: str | None = None
+    """As which system the load talks with it, if not by its own name."""
 
     @property
     def missing(self) -> bool:
@@ -83,6 +87,12 @@ SYSTEMS: Final[dict[str, System]] = {
 }
 
 
+def add_checkout(name: str, checkout: Path) -> None:
+    """Another version of trio-chat, from a checkout."""
+    environment = {"PYTHONPATH": str(checkout.resolve())}
+    SYSTEMS[name] = System(command=_trio_chat, safe="the message, synced", environment=environment, speaks="trio-chat")
+
+
 @contextmanager
 def running(name: str, *, pinned: bool = True) -> Iterator[Server]:
     """The server, until the end of the block. It has an empty folder, which is removed afterwards."""
@@ -94,8 +104,9 @@ def running(name: str, *, pinned: bool = True) -> Iterator[Server]:
             port = free.getsockname()[1]
         with (folder / "log").open("wb") as log, on_cores(server=True, pinned=pinned):
             process = subprocess.Popen(  # noqa: S603
-                system.command(port, folder), stdout=log, stderr=log, cwd=folder, start_new_session=True
-            )
+                system.command(port, folder), stdout=log, stderr=log, cwd=folder, start_new_session=True,
+                env=os.environ | system.environment,
+            )  # fmt: skip
         try:
             _wait(process, port, folder / "log")
             yield Server(port, tuple(family(process.pid)), folder)
