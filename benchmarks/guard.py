@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from counting import counts
-from measuring import Measured, alternated, measure, ratios
+from measuring import Case, alternated, ratios
 
 RECORD: Final = Path(__file__).with_name("record.json")
 TOLERANCE: Final = 0.25
@@ -30,11 +30,9 @@ ROUNDS: Final = 3
 
 def measured_ratio(window: int) -> list[float]:
     """Live pairs by the bare echo, in each of some rounds."""
-
-    def once(system: str) -> Measured:
-        return measure(system, pairs=PAIRS, window=window, seconds=SECONDS, warm=SECONDS / 3)
-
-    return ratios(alternated(["trio-chat", "echo"], ROUNDS, once), "trio-chat", "echo")
+    wanted = {"pairs": PAIRS, "window": window, "seconds": SECONDS, "warm": SECONDS / 3}
+    cases = [Case(system=system, wanted=wanted) for system in ("trio-chat", "echo")]
+    return ratios(alternated(cases, ROUNDS), "trio-chat", "echo")
 
 
 def ratio_faults(record: dict[str, float]) -> tuple[dict[str, float], list[str]]:

@@ -13,7 +13,7 @@ import argparse
 import statistics
 from pathlib import Path
 
-from measuring import Measured, alternated, measure, names, ratios, save, summary, table
+from measuring import Case, Measured, alternated, conditions, names, ratios, save, summary, table
 from systems import add_checkout
 
 ECHO = "echo"
@@ -22,11 +22,8 @@ ECHO = "echo"
 def live(systems: list[str], *, pairs: int, window: int, runs: int, seconds: float, pinned: bool) -> list[Measured]:
     """Measure, printing each run and the medians."""
     print(f"live: {pairs} pairs, {window} in flight each, {'server on one core' if pinned else 'all cores for all'}")
-    measured = alternated(
-        systems,
-        runs,
-        lambda system: measure(system, pinned=pinned, pairs=pairs, window=window, seconds=seconds, warm=seconds / 4),
-    )
+    wanted = {"pairs": pairs, "window": window, "seconds": seconds, "warm": seconds / 4}
+    measured = alternated([Case(system=system, wanted=wanted, pinned=pinned) for system in systems], runs)
     print(f"\n{table(summary(measured))}\n")
     for system in systems:
         if ECHO in systems and system != ECHO:
@@ -56,7 +53,7 @@ def main() -> None:
     if options.against is not None:
         add_checkout("other", options.against)
         options.systems.append("other")
-    measured = []
+    measured, before = [], conditions()
     for pairs in options.pairs:
         for window in options.window:
             measured += live(
@@ -71,7 +68,7 @@ def main() -> None:
                 found = ratios(measured[-len(options.systems) * options.runs :], "trio-chat", "other")
                 print(f"trio-chat is {statistics.median(found):.2f} times the other checkout\n")
     if options.json is not None:
-        save(options.json, "live", measured)
+        save(options.json, "live", measured, before)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,8 @@ class Peer(ABC):
         self.acknowledging = True
         """Whether what is delivered is acknowledged; a slow reader leaves it."""
         self.told = 0
+        self.behind = False
+        """Whether there is more that this user has missed."""
 
     def again(self) -> Self:
         """Of the same user, for another connection."""
@@ -227,7 +229,7 @@ class TrioChat(WebSocketPeer):
 
     def __init__(self, user: str, to: str) -> None:
         super().__init__(user, to)
-        self._seq = self._acknowledged = 0
+        self._seq = self._acknowledged = self._head = 0
 
     def text(self, data: bytes, start: int, stop: int) -> Heard:
         if data.startswith(b'{"type":"stored"', start):
@@ -241,6 +243,8 @@ class TrioChat(WebSocketPeer):
         elif data.startswith(b'{"type":"welcome"', start):
             self.opened = True
             self._seq = self._acknowledged = number(data, data.index(b'"cursor":', start) + 9)
+            self._head = number(data, data.index(b'"head":', start) + 7)
+            self.behind = self._seq < self._head
         elif data.startswith(b'{"type":"history"', start):
             return Heard(answered=1)
         elif data.startswith((b'{"type":"error"', b'{"type":"gap"'), start):
@@ -252,6 +256,7 @@ class TrioChat(WebSocketPeer):
 
     def _note(self, data: bytes, start: int, stop: int) -> None:
         self._seq = max(self._seq, number(data, data.rindex(b'"seq":', start, stop) + 6))
+        self.behind = self._seq < self._head
 
     def read(self) -> bytes:
         if self._seq == self._acknowledged or not self.acknowledging:

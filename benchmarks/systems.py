@@ -25,6 +25,7 @@ _RIVALS: Final = Path(__file__).parent / "rivals"
 _STARTING: Final = 30.0
 """Seconds for a server to listen."""
 _STOPPING: Final = 20.0
+_DATABASE: Final = "chat.db"
 
 
 class Server(Struct, frozen=True):
@@ -53,7 +54,7 @@ class System(Struct, frozen=True, kw_only=True):
 
 
 def _trio_chat(port: int, folder: Path) -> list[str]:
-    options = ["--db", str(folder / "chat.db"), "--port", str(port), "--demo", "--rate-limit", "off"]
+    options = ["--db", str((folder / _DATABASE).resolve()), "--port", str(port), "--demo", "--rate-limit", "off"]
     return [sys.executable, "-m", "trio_chat", "serve", *options]
 
 
@@ -94,11 +95,16 @@ def add_checkout(name: str, checkout: Path) -> None:
 
 
 @contextmanager
-def running(name: str, *, pinned: bool = True) -> Iterator[Server]:
-    """The server, until the end of the block. It has an empty folder, which is removed afterwards."""
+def running(name: str, *, pinned: bool = True, store: Path | None = None) -> Iterator[Server]:
+    """The server, until the end of the block. It has an empty folder, which is removed afterwards.
+
+    With `store`, trio-chat serves that database, and what happens is written to it.
+    """
     system = SYSTEMS[name]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as made:
         folder = Path(made)
+        if store is not None:
+            (folder / _DATABASE).symlink_to(store.resolve())
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -125,8 +125,11 @@ def _pairs(spec: Spec, lines: Lines) -> tuple[list[Line], list[Line]]:
     writing = [make(sender, recipient) for sender, recipient in zip(senders, recipients, strict=True)]
     reading = [] if make.ALONE else [make(recipient, sender) for sender, recipient in zip(senders, recipients, strict=True)]
     opened = lines.open(reading + writing)
-    if spec.known:
-        lines.settle()
+    patience = time.perf_counter() + PATIENCE
+    while any(line.peer.behind for line in opened):
+        if time.perf_counter() > patience:
+            raise Broken("what was missed does not arrive")
+        lines.turn(1.0)
     return opened[len(reading) :], opened[: len(reading)]
 
 
@@ -177,13 +180,14 @@ def offline(spec: Spec) -> Outcome:
     outcome = gauge.outcome(traffic.sent, answered=latency(traffic.answers))
 
     arrived = 0
+    last = began = time.perf_counter()
 
     def count(_line: Line, heard: Heard) -> bytes:
-        nonlocal arrived
-        arrived += heard.delivered
+        nonlocal arrived, last
+        if heard.delivered:
+            arrived, last = arrived + heard.delivered, lines.now
         return b""
 
-    began = time.perf_counter()
     lines.open([reader.again() for reader in readers], hear=count)
     patience = began + PATIENCE + spec.messages / 1000
     told = make.TELLS
@@ -191,8 +195,7 @@ def offline(spec: Spec) -> Outcome:
         if time.perf_counter() > patience:
             raise Broken(f"{arrived} of {traffic.sent} were delivered")
         lines.turn(1.0)
-        if arrived == traffic.sent and "drained" not in outcome.more:
-            outcome.more["drained"] = traffic.sent / (lines.now - began)
+    outcome.more["drained"] = traffic.sent / (last - began)
     if told:
         outcome.more["settled"] = traffic.sent / (lines.now - began)
     return outcome
