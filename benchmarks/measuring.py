@@ -172,9 +172,16 @@ def conditions() -> dict[str, Any]:
 def save(path: Path, name: str, measured: Sequence[Measured], before: Mapping[str, Any], **more: Any) -> None:
     """Write every run as JSON, one a line; `before` are the `conditions` when they began."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = msgspec.json.encode({"benchmark": name, "conditions": before, **more}).decode()
-    runs = ",\n".join(msgspec.json.encode(one).decode() for one in measured)
+    safe = {system: SYSTEMS[system].safe for system in dict.fromkeys(one.system for one in measured)}
+    head = msgspec.json.encode({"benchmark": name, "conditions": before, "safe": safe, **more}).decode()
+    rows = [{"system": one.system, "work": one.work, "figures": _rounded(one.figures)} for one in measured]
+    runs = ",\n".join(msgspec.json.encode(row).decode() for row in rows)
     path.write_text(f'{head[:-1]},"runs":[\n{runs}\n]}}\n')
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """Four digits are more than can be measured."""
+    return {name: float(f"{value:.4g}") for name, value in figures.items()}
 
 
 def names(text: str) -> list[str]:

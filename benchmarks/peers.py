@@ -223,7 +223,7 @@ class TrioChat(WebSocketPeer):
     """trio-chat, version 1 of its protocol: acknowledges everything that it has, its own messages too ([A2])."""
 
     TELLS = True
-    PATH = "/ws?user={user}&device=phone"
+    PATH = "/ws?user={user}&device=laptop"
     HEADERS = "Sec-WebSocket-Protocol: trio-chat.v1\r\n"
     _acks: Final[dict[int, bytes]] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Final
 
 from peers import TEXT_BYTES, Broken, Echo, Heard, Numbered, Peer, TrioChat, WebSocketPeer, masked, number
@@ -136,10 +137,74 @@ def _remaining(size: int) -> bytes:
     return bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
 
 
+class Xmpp(Peer):
+    """Prosody: XMPP with stream management (XEP-0198), which is how a client hears that the server has what it sent."""
+
+    _HEAD: Final = (
+        b"<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client'"
+        b" xmlns:stream='http://etherx.jabber.org/streams'>"
+    )
+    _ASK: Final = b"<r xmlns='urn:xmpp:sm:3'/>"
+
+    def __init__(self, user: str, to: str) -> None:
+        super().__init__(user, to)
+        self._sent = self._handled = self._count = 0
+        login = base64.b64encode(b"\0%b\0secret" % user.encode())
+        # What the server says, and what is said to that, until messages may be sent.
+        self._opening = [
+            (b"</stream:features>", b"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%b</auth>" % login),
+            (b"<success", self._HEAD),
+            (b"</stream:features>", b"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>"),
+            (b"</iq>", b"<enable xmlns='urn:xmpp:sm:3'/>"),
+            (b"<enabled", b"<presence/>"),
+        ]
+
+    def open(self) -> bytes:
+        return self._HEAD
+
+    def send(self, count: int) -> bytes:
+        message = b"<message to='%b@localhost' type='chat' id='%%08d'><body>%b</body></message>" % (self.to.encode(), _TEXT)
+        frames = [message % number for number in range(self._sent, self._sent + count)]
+        self._sent += count
+        return b"".join([*frames, self._ASK])
+
+    def receive(self, data: bytes) -> Heard:
+        data = self.buffer + data
+        if self._opening:
+            awaited, reply = self._opening[0]
+            if b"<failure" in data or b"<stream:error" in data:
+                raise Broken(data.decode())
+            if (at := data.find(awaited)) < 0:
+                self.buffer = data
+                return _NOTHING
+            del self._opening[0]
+            self.opened = not self._opening
+            self.buffer = data[at + len(awaited) :] if b">" in awaited else b""
+            return Heard(reply=reply)
+        end = data.rfind(b">") + 1
+        self.buffer = data[end:]
+        data = data[:end]
+        delivered = data.count(b"</message>")
+        self._count += delivered
+        reply = b""
+        if b"<r " in data and self.acknowledging:
+            reply = b"<a xmlns='urn:xmpp:sm:3' h='%d'/>" % self._count
+        answered = 0
+        if (at := data.rfind(b"<a ")) >= 0:
+            handled = number(data, _after_quote(data, data.index(b" h=", at) + 3)) - 1  # the presence was the first
+            answered, self._handled = handled - self._handled, handled
+        return Heard(answered, delivered, reply)
+
+
+def _after_quote(data: bytes, at: int) -> int:
+    return at + 1 if data[at : at + 1] in (b"'", b'"') else at
+
+
 PEERS: Final[dict[str, type[Peer]]] = {
     "trio-chat": TrioChat,
     "echo": Echo,
     "one commit each": OneCommit,
     "socketio": SocketIo,
     "mosquitto": Mqtt,
+    "prosody": Xmpp,
 }

@@ -2,10 +2,10 @@
 
     python benchmarks/suite.py                      # everything: an hour and a half on a machine with nothing else to do
     python benchmarks/suite.py live offline         # some of it
-    python benchmarks/suite.py --runs 1 --short     # to see whether it works
+    python benchmarks/suite.py --runs 1 --seconds 1 # to see whether it works
 
-The page is made from the files by ``python benchmarks/report.py``. Growth with the size of the store is left out here, as it
-needs a large database: see `growth.py`.
+The page is made from the files by ``python docs/generate_performance.py``. Growth with the size of the store is left out: it
+needs a large database, see `growth.py`.
 """
 
 from __future__ import annotations
@@ -112,13 +112,15 @@ def main() -> None:
     everything = [*BENCHMARKS, "one pair"]
     parser.add_argument("names", nargs="*", help=", ".join(everything))
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--short", action="store_true", help="a second each, and with a quarter of the connections")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of each run; fewer connect and wait if it is less than 4"
+    )
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the files go")
     options = parser.parse_args()
     if unknown := set(options.names) - set(everything):
         parser.error(f"there is no {' or '.join(sorted(unknown))}: {', '.join(everything)}")
     for name in options.names or everything:
-        run(name, options.runs, 1.0 if options.short else 4.0, options.folder)
+        run(name, options.runs, options.seconds, options.folder)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,28 @@ user root
     return ["mosquitto", "-c", str(folder / "mosquitto.conf")]
 
 
+def _prosody(port: int, folder: Path) -> list[str]:
+    (folder / "prosody.cfg.lua").write_text(
+        f"""
+run_as_root = true
+pidfile = "{folder}/prosody.pid"
+data_path = "{folder}"
+log = {{ warn = "{folder}/prosody.log" }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {port} }}
+modules_enabled = {{ "saslauth", "offline", "smacks" }}
+modules_disabled = {{ "s2s", "tls" }}
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+authentication = "insecure"
+insecure_open_authentication = "Yes please, I know what I'm doing!"
+limits = {{ }}
+VirtualHost "localhost"
+"""
+    )
+    return ["prosody", "-F", "--config", str(folder / "prosody.cfg.lua")]
+
+
 SYSTEMS: Final[dict[str, System]] = {
     "trio-chat": System(command=_trio_chat, safe="the message, synced"),
     "echo": System(command=_rival("bare_echo.py"), safe="nothing: it has no store"),
@@ -84,6 +106,9 @@ SYSTEMS: Final[dict[str, System]] = {
     "socketio": System(command=_rival("socketio_aiosqlite.py"), safe="the message, synced"),
     "mosquitto": System(
         command=_mosquitto, needs="mosquitto", safe="nothing: sessions are in memory, saved every half hour"
+    ),
+    "prosody": System(
+        command=_prosody, needs="prosody", safe="a message for somebody absent, in a file that is not synced; live nothing"
     ),
 }
 

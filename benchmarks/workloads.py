@@ -125,7 +125,7 @@ def _pairs(spec: Spec, lines: Lines) -> tuple[list[Line], list[Line]]:
     writing = [make(sender, recipient) for sender, recipient in zip(senders, recipients, strict=True)]
     reading = [] if make.ALONE else [make(recipient, sender) for sender, recipient in zip(senders, recipients, strict=True)]
     opened = lines.open(reading + writing)
-    patience = time.perf_counter() + PATIENCE
+    patience = time.perf_counter() + 4 * PATIENCE
     while any(line.peer.behind for line in opened):
         if time.perf_counter() > patience:
             raise Broken("what was missed does not arrive")
