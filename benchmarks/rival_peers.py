@@ -138,7 +138,7 @@ def _remaining(size: int) -> bytes:
 
 
 class Xmpp(Peer):
-    """Prosody: XMPP with stream management (XEP-0198), which is how a client hears that the server has what it sent."""
+    """Prosody and ejabberd: XMPP. Stream management (XEP-0198) is how a client hears that the server has what it sent."""
 
     _HEAD: Final = (
         b"<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client'"
@@ -207,4 +207,5 @@ PEERS: Final[dict[str, type[Peer]]] = {
     "socketio": SocketIo,
     "mosquitto": Mqtt,
     "prosody": Xmpp,
+    "ejabberd": Xmpp,
 }

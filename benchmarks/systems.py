@@ -99,6 +99,38 @@ VirtualHost "localhost"
     return ["prosody", "-F", "--config", str(folder / "prosody.cfg.lua")]
 
 
+_EJABBERD: Final = next(Path("/usr/lib").glob("*/ejabberd-*"), Path("/usr/lib"))
+_EVERYBODY: Final = """
+import struct, sys
+while head := sys.stdin.buffer.read(2):
+    sys.stdin.buffer.read(struct.unpack(">H", head)[0])
+    sys.stdout.buffer.write(b"\\0\\2\\0\\1")
+    sys.stdout.buffer.flush()
+"""
+"""Lets everybody in: ejabberd's protocol for an authentication program."""
+
+
+def _ejabberd(port: int, folder: Path) -> list[str]:
+    (folder / "everybody.py").write_text(_EVERYBODY)
+    (folder / "ejabberd.yml").write_text(
+        f"""
+hosts: [localhost]
+loglevel: error
+listen:
+  - {{port: {port}, ip: 127.0.0.1, module: ejabberd_c2s, shaper: none}}
+auth_method: external
+extauth_program: "{sys.executable} {folder}/everybody.py"
+shaper_rules: {{max_user_offline_messages: [{{1000000: all}}]}}
+modules:
+  mod_offline: {{}}
+  mod_stream_mgmt: {{max_ack_queue: 1000000}}
+"""
+    )
+    # Without `ejabberdctl`, which insists on a user and a place of its own, and without a name, which needs another daemon.
+    paths = ["-ejabberd", "config", f'"{folder}/ejabberd.yml"', "log_path", f'"{folder}/ejabberd.log"']
+    return ["erl", "-noinput", "-mnesia", "dir", f'"{folder}"', *paths, "-s", "ejabberd"]
+
+
 SYSTEMS: Final[dict[str, System]] = {
     "trio-chat": System(command=_trio_chat, safe="the message, synced"),
     "echo": System(command=_rival("bare_echo.py"), safe="nothing: it has no store"),
@@ -109,6 +141,12 @@ SYSTEMS: Final[dict[str, System]] = {
     ),
     "prosody": System(
         command=_prosody, needs="prosody", safe="a message for somebody absent, in a file that is not synced; live nothing"
+    ),
+    "ejabberd": System(
+        command=_ejabberd,
+        environment={"ERL_LIBS": str(_EJABBERD.parent), "ERL_FLAGS": "+K true +P 250000"},
+        needs="ejabberdctl",
+        safe="nothing at once: mnesia writes a message for somebody absent some seconds later",
     ),
 }
 
