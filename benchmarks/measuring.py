@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,13 +91,19 @@ def measure(case: Case) -> Measured:
     return Measured(system=case.system, work=case.work, outcome=outcome, syncs=syncs)
 
 
-def alternated(cases: Sequence[Case], runs: int) -> list[Measured]:
-    """Measure the cases by turns, A B B A A B, so that whatever else the machine does falls on all of them."""
-    done = []
+def alternated(
+    cases: Sequence[Case], runs: int, keep: Callable[[Sequence[Measured]], None] = lambda _: None
+) -> list[Measured]:
+    """Measure the cases by turns, A B B A A B, so that whatever else the machine does falls on all of them.
+
+    After each round `keep` is given all runs so far, for this takes long.
+    """
+    done: list[Measured] = []
     for number in range(runs):
         for case in cases if number % 2 == 0 else reversed(cases):
             done.append(measure(case))
             print(f"  {number + 1}/{runs} {case.system}, {case.work}: {line(done[-1].figures)}", flush=True)
+        keep(done)
     return done
 
 
