@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -393,6 +394,48 @@ async def test_a_wal_without_its_lock_file_means_a_crash_too(path: Path) -> None
     async with SqliteStore(copy, check=True) as store:
         assert store._file is not None
         assert store._file.checkup is None
+
+
+@pytest.mark.parametrize("left", ["some frames", "no frames", "nothing"])
+async def test_what_a_crash_left_is_on_the_disk_before_it_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """A commit whose synchronisation was cut short by a kill would be acknowledged, and a power cut take it away (2)."""
+    copy = path.with_name("copy.db")
+    await left_open(path, copy)
+    if left != "some frames":
+        Path(f"{copy}-wal").write_bytes(b"")
+    if left == "nothing":
+        remove(Path(f"{copy}-wal"))
+    happened: list[str] = []
+    sync, opened = os.fsync, connection.write
+
+    def note(descriptor: int) -> None:
+        happened.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    def opening(file: Path) -> sqlite3.Connection:
+        happened.append("SQLite")
+        return opened(file)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(connection, "write", opening)
+    async with SqliteStore(copy):
+        # SQLite synchronises the folder for a WAL that it makes itself.
+        assert happened == (["SQLite"] if left == "nothing" else [f"{copy}-wal", str(copy.parent), "SQLite"])
+
+
+async def test_a_wal_that_cannot_be_synchronised_is_not_served(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails would be served, and messages of it acknowledged (failures 4)."""
+    copy = path.with_name("copy.db")
+    await left_open(path, copy)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ConfigurationError, match=r"copy\.db: Input/output error"):
+        await SqliteStore(copy).__aenter__()
 
 
 async def test_damage_found_while_serving_stops_acknowledgements(path: Path) -> None:
