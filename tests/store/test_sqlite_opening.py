@@ -404,14 +404,14 @@ async def test_what_a_crash_left_is_on_the_disk_before_it_is_told(
     copy = path.with_name("copy.db")
     await left_open(path, copy)
     if left != "some frames":
-        Path(f"{copy}-wal").write_bytes(b"")
+        write(Path(f"{copy}-wal"), b"")
     if left == "nothing":
         remove(Path(f"{copy}-wal"))
     happened: list[str] = []
     sync, opened = os.fsync, connection.write
 
     def note(descriptor: int) -> None:
-        happened.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        happened.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         sync(descriptor)
 
     def opening(file: Path) -> sqlite3.Connection:
