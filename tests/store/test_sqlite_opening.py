@@ -312,6 +312,21 @@ async def test_a_rollback_journal_from_the_files_first_moment_is_no_obstacle(pat
     assert len(page.messages) == 3
 
 
+JOURNAL = bytes.fromhex("d9d505f920a163d7 00000000 00000000 00000000 00001000 00001000").ljust(512, b"\0")
+"""What SQLite makes sure of before it writes the first page of a file: that there was none (SQLite file format, 3)."""
+
+
+@pytest.mark.parametrize("first", [bytes(4096), bytes(512) + b"\x0d" + bytes(3583)], ids=["nothing", "torn"])
+async def test_a_first_page_that_was_torn_is_no_obstacle(path: Path, first: bytes) -> None:
+    """After a power cut in a new server's first moment it could not be started before somebody removes the file (2)."""
+    write(path, first)
+    write(path.with_name("chat.db-journal"), JOURNAL)
+    await fill(path)
+    async with SqliteStore(path, check=True) as store:
+        (page,) = await store.pages([PageRequest("bob", 0, 10, 10**6)])
+    assert len(page.messages) == 3
+
+
 async def test_a_file_locked_by_another_program_can_be_opened_but_not_changed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

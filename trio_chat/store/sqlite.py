@@ -233,7 +233,10 @@ class _OpenFile:
         """Refuse a file that cannot be served, before anything is written. Says whether it was checked for damage."""
         if not connection.size_of(self.path):
             return False
-        if self.path.is_file() and not connection.is_database(self.path):
+        # With a rollback journal beside it the file may begin in any way: a power cut while it was made has torn its first
+        # page, and SQLite rolls that back.
+        journal = connection.size_of(self.path, "-journal") > 0
+        if self.path.is_file() and not journal and not connection.is_database(self.path):
             raise ConfigurationError(f"{self.path}: it is not a database: name another file, or restore a backup")
         looking = connection.look(self.path)
         if looking is None:
