@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import anyio._backends._trio  # noqa: F401  (what `anyio.run` imports when it is asked for Trio)
 import msgspec
 
 import trio_chat.authenticators

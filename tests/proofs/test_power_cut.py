@@ -13,8 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,10 +25,10 @@ import trio
 from .conftest import Record
 from .disk import KILL_BEFORE, SEND, SUFFIXES, SYNC, Cut, Platter, read_record, told
 from .forks import Order
-from .harness import until
 from .history import History, longest, write_files
 from .ledger import Entry, Talker, audit, judge
-from .warm import Forked, Warm, warm
+from .talk import ask_again, make_few_talkers, talk
+from .warm import Warm, warm
 
 CUTS: Final = {1: 1500, 4: 100_000}
 """How many at which scale."""
@@ -42,51 +40,6 @@ KILLS: Final = 6
 """How many servers are killed while the record is written."""
 PATIENCE: Final = 400
 """How many cuts are tried at an event before it has no other outcome."""
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """A folder in memory: a hundred thousand files are written."""
-    folder = tempfile.mkdtemp(prefix="trio-chat-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)  # noqa: PTH112
-    yield Path(folder)
-    shutil.rmtree(folder)
-
-
-def make_few_talkers(numbers: random.Random) -> list[Talker]:
-    """Two pairs that have little under way, so that there are many small commits."""
-    names = (("a0", "b0"), ("b0", "a0"), ("a1", "b1"), ("b1", "a1"))
-    return [Talker(*pair, random.Random(numbers.random()), in_flight=2, repeats=1) for pair in names]
-
-
-async def talk(server: Forked, talkers: list[Talker], more: int) -> None:
-    """Let them talk until the server has acknowledged so many more messages, or is gone."""
-    enough = sum(len(talker.stored) for talker in talkers) + more
-    for talker in talkers:
-        talker.ended = trio.Event()
-    async with trio.open_nursery() as nursery:
-        for talker in talkers:
-            nursery.start_soon(talker.talk, server.port)
-        await until(
-            lambda: sum(len(talker.stored) for talker in talkers) >= enough or all(t.ended.is_set() for t in talkers),
-            "the clients do not get on",
-        )
-        nursery.cancel_scope.cancel()
-
-
-async def ask_again(server: Forked, talker: Talker) -> None:
-    """Let it send again what was not answered, and nothing else.
-
-    What the server had written and not synchronised when it was killed is there now: it is only answered.
-    """
-    if talker.unanswered:
-        talker.quiet = True
-        talker.answered, talker.ended = trio.Event(), trio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(talker.talk, server.port)
-            # Its answers may be the last that this server is to give.
-            await until(lambda: talker.answered.is_set() or talker.ended.is_set(), "no answer")
-            nursery.cancel_scope.cancel()
-        talker.quiet = False
 
 
 async def run(forks: Warm, db: Path, record: Path, talkers: list[Talker], numbers: random.Random) -> None:
@@ -143,33 +96,43 @@ class Proof:
         """From this event on the file has its schema."""
         self.made = Counter[str]()
 
+    def followed(self) -> Iterator[tuple[int, Platter, int]]:
+        """After each event the disk, and how many messages have to be there."""
+        needs, platter, least = [*self.needs], Platter(), 0
+        for index, event in enumerate(self.events):
+            platter.follow(event)
+            while needs and needs[0][0] <= index:
+                least = needs.pop(0)[1]
+            yield index, platter, least
+
     def cuts(self, seed: int, count: int) -> Iterator[tuple[str, Platter, Cut, int]]:
         """About so many power cuts, each with its name and how many messages have to be there.
 
         They are spread over the record; but whenever something is sent to a client, what is uncertain is lost at least once.
         No two of them leave the same files, unless somebody was told of more messages in between.
         """
-        needs = [*self.needs]
-        platter, least, seen = Platter(), 0, set[tuple[int, int, Cut]]()
+        seen = set[tuple[int, int, Cut]]()
         owed = 0.0
-        for index, event in enumerate(self.events):
-            platter.follow(event)
-            while needs and needs[0][0] <= index:
-                least = needs.pop(0)[1]
+        for index, platter, least in self.followed():
             owed += max(0, count - len(seen)) / (len(self.events) - index)
-            if event.op == SEND:
+            if self.events[index].op == SEND:
                 owed = max(owed, 1)
             begun = len(seen)
             for number in range(PATIENCE):
                 if len(seen) - begun >= owed:
                     break
-                numbers = random.Random(f"{seed} {index} {number}")
-                cut = (platter.nothing, platter.everything)[number]() if number < 2 else platter.choose(numbers)
-                if (platter.generation, least, cut) in seen:
-                    continue
-                seen.add((platter.generation, least, cut))
-                yield f"{index}:{number}", platter, cut, least
+                cut = choose(platter, seed, index, number)
+                if (platter.generation, least, cut) not in seen:
+                    seen.add((platter.generation, least, cut))
+                    yield f"{index}:{number}", platter, cut, least
             owed = max(0, owed - (len(seen) - begun))
+
+    def one(self, seed: int, name: str) -> Iterator[tuple[str, Platter, Cut, int]]:
+        """The power cut of this name."""
+        wanted, number = map(int, name.split(":"))
+        for index, platter, least in self.followed():
+            if index == wanted:
+                yield name, platter, choose(platter, seed, index, number), least
 
     def look(self, name: str, platter: Platter, cut: Cut, least: int) -> str | None:
         """What is wrong after this cut."""
@@ -180,17 +143,23 @@ class Proof:
         return (self.history.start if whole else self.history.check)(self.path, least)
 
 
+def choose(platter: Platter, seed: int, index: int, number: int) -> Cut:
+    """One cut after this event: the first loses everything that it may, the second nothing."""
+    if number < 2:
+        return (platter.nothing, platter.everything)[number]()
+    return platter.choose(random.Random(f"{seed} {index} {number}"))
+
+
 def look_at_all(proof: Proof, seed: int, count: int) -> tuple[int, dict[str, str]]:
     """Make the cuts; how many there were, and what was wrong. Ends after a few wrongs: they are all alike."""
     wanted = os.environ.get("TRIO_CHAT_PROOF_CUT")
     number, wrongs = 0, {}
-    for name, platter, cut, least in proof.cuts(seed, count):
-        if wanted in (None, name):
-            number += 1
-            if wrong := proof.look(name, platter, cut, least):
-                wrongs[name] = wrong
-                if len(wrongs) == 10:
-                    break
+    for name, platter, cut, least in proof.one(seed, wanted) if wanted else proof.cuts(seed, count):
+        number += 1
+        if wrong := proof.look(name, platter, cut, least):
+            wrongs[name] = wrong
+            if len(wrongs) == 10:
+                break
     return number, wrongs
 
 
