@@ -117,7 +117,8 @@ class MemoryStore:
         _require_text(batch)
         # Nothing below can fail, so nothing needs to be undone.
         users = self._contents.users
-        moving = {mark.user for mark in batch.marks} | {opening.user for opening in batch.openings}
+        # No sets where the order shows: what the same batches give must not differ from process to process.
+        moving = [*(mark.user for mark in batch.marks), *(opening.user for opening in batch.openings)]
         delivered = {name: users[name].delivered for name in moving if name in users}
         for mark in batch.marks:
             self._mark(mark, now)
@@ -212,8 +213,9 @@ class MemoryStore:
         for name, delivered in before.items():
             user = self._contents.users[name]
             first = max(delivered, user.delivered - LOOK_BACK)
-            for sender in {entry.sender for entry in user.between(first, user.delivered)} - {name}:
-                yield Progress(sender, name, self._contents.newest_reached(sender, name, first + 1, user.delivered))
+            for sender in dict.fromkeys(entry.sender for entry in user.between(first, user.delivered)):
+                if sender != name:
+                    yield Progress(sender, name, self._contents.newest_reached(sender, name, first + 1, user.delivered))
 
     def _open(self, opening: Opening, opened: set[str], now: int) -> Opened | Refused:
         user = self._contents.users.get(opening.user) or User()
