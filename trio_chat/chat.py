@@ -91,7 +91,7 @@ class Chat(PushVoice):
         hooks: Hooks | None = None,
         push: Push | None = None,
     ) -> None:
-        registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks)
+        registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks, push=push)
         super().__init__(store, registry, settings, push)
         self._dispatcher = None if push is None else Dispatcher(push, store.outbox, registry.ride, clock)
         self.admission = Admission(settings)
