@@ -36,8 +36,8 @@ Ride: TypeAlias = Callable[[PushChange], _Ride]
 class PushRequests(Questions):
     """Carries them out: of one user one at a time, and users take turns.
 
-    `ride` has a change committed; `who` tells whose a connection is that has not left. Between what asks for a change and the change
-    there is no pause: who was revoked, and whose connection is withdrawn, registers nothing any more.
+    `ride` has a change committed; `who` tells whose a connection is that has not left. From the look at a question to its
+    change there is no pause: who was revoked, and whose connection is withdrawn, registers nothing any more.
     """
 
     def __init__(
