@@ -153,6 +153,16 @@ async def test_an_attempt_that_is_to_be_repeated_keeps_its_id(store: Store) -> N
     assert (waiting.due, waiting.attempts, waiting.answered, waiting.answer) == (50_000, 1, 9000, "ok")
 
 
+async def test_what_is_put_off_was_not_tried(store: Store) -> None:
+    """The pause before the next attempt would grow without one; or a clear would become a message."""
+    await send(store, "m1", 2000)
+    job = await only(store)
+    await note(store, job, "put off", 1, due=50_000)
+    again = await only(store)
+    assert (again.id, again.attempts, again.since) == (job.id, 0, 2000)
+    assert await store.outbox.next("fake") == 50_000
+
+
 async def test_sent_is_over_until_more_comes(store: Store) -> None:
     """It would be sent again and again; or never again."""
     await send(store, "m1", 2000)

@@ -66,18 +66,22 @@ class Quiet(Struct, frozen=True):
     quiet: bool
 
 
+Outcome: TypeAlias = Literal["sent", "cleared", "dropped", "later", "put off"]
+
+
 class Note(Struct, frozen=True):
     """What came of a job: nothing waits any more, or what came after `seq` does until `due`.
 
     ``sent``: the device shows what came up to `seq`. ``cleared``: it shows nothing. ``dropped``: there was nothing to say.
-    ``later``: it is tried again at `due`. Without effect if `id` is not that of the job any more.
+    ``later``: it is tried again at `due`. ``put off``: it was not tried, and is at `due`. Without effect if `id` is not that
+    of the job any more.
     """
 
     target: int
     peer: str
     id: str
     seq: int
-    outcome: Literal["sent", "cleared", "dropped", "later"]
+    outcome: Outcome
     due: int
     answer: str
 

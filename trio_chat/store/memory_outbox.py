@@ -166,9 +166,9 @@ class MemoryOutbox:
         if job is None or job.id != note.id:
             return
         job.answered, job.answer = now, note.answer
-        if note.outcome == "later":
+        if note.outcome in ("later", "put off"):
             job.due = note.due
-            job.attempts += 1
+            job.attempts += note.outcome == "later"
             return
         if note.outcome != "dropped":
             job.notified = note.seq if note.outcome == "sent" else 0

@@ -50,11 +50,11 @@ CLEAR = f"""
 NOTE = f"""
     UPDATE push_jobs SET
         notified = CASE :outcome WHEN 'sent' THEN :seq WHEN 'cleared' THEN 0 ELSE notified END,
-        clear = CASE WHEN :outcome = 'later' THEN clear ELSE 0 END,
-        id = CASE WHEN :outcome = 'later' THEN id ELSE {FRESH} END,
-        since = CASE WHEN :outcome = 'later' THEN since ELSE :now END,
-        due = CASE WHEN :outcome = 'later' OR seq > :seq THEN :due END,
-        attempts = CASE WHEN :outcome = 'later' THEN attempts + 1 ELSE 0 END,
+        clear = CASE WHEN :outcome IN ('later', 'put off') THEN clear ELSE 0 END,
+        id = CASE WHEN :outcome IN ('later', 'put off') THEN id ELSE {FRESH} END,
+        since = CASE WHEN :outcome IN ('later', 'put off') THEN since ELSE :now END,
+        due = CASE WHEN :outcome IN ('later', 'put off') OR seq > :seq THEN :due END,
+        attempts = CASE :outcome WHEN 'later' THEN attempts + 1 WHEN 'put off' THEN attempts ELSE 0 END,
         answered = :now, answer = :answer
     WHERE target = :target AND peer = :peer AND id = :id"""
 OWNER = "SELECT user FROM push_targets WHERE id = ?"
