@@ -135,7 +135,7 @@ class MemoryStore:
         blocks = tuple(self._block(change) for change in batch.blocks)
         for change in batch.blocks:
             self._contents.part(change.user, change.peer)
-        self.outbox.change(batch.push, now)
+        push = self.outbox.change(self.settings, batch.push, now)
         stopped: dict[int, Refused] = {}
         drafts = []
         for draft in batch.drafts:
@@ -143,7 +143,7 @@ class MemoryStore:
             if isinstance(result, Refused) and result.code.retryable:
                 stopped[draft.source] = result
             drafts.append(result)
-        return Results(openings, tuple(drafts), blocks, (None,) * len(batch.removals), told, now)
+        return Results(openings, tuple(drafts), blocks, (None,) * len(batch.removals), told, now, push=push)
 
     async def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Read a page for each request; see `Store.pages`."""
