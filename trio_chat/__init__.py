@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import StoreLocked as StoreLocked
     from .errors import StoreUnavailable as StoreUnavailable
     from .errors import TooLarge as TooLarge
+    from .keeping import Retained as Retained
     from .model import Identity as Identity
     from .model import Message as Message
     from .observation import BlockChanged as BlockChanged
@@ -96,6 +97,7 @@ _HOMES: Final = {
         "StoreUnavailable",
         "TooLarge",
     ),
+    ".keeping": ("Retained",),
     ".model": ("Identity", "Message"),
     ".observation": (
         "BlockChanged",

@@ -19,11 +19,11 @@ from .core.events import Connected, Drain, Revoked
 from .core.outbox import Unregister
 from .core.workload import Workload
 from .errors import CloseCode, ConfigurationError
+from .keep_voice import KeepVoice
 from .observation import EventStream
 from .policy import Hooks
 from .push.dispatcher import Backlog, Dispatcher, ProviderFigures
 from .push.settings import Push
-from .push_voice import PushVoice
 from .registry import Progress, Registry, SessionPort
 from .settings import Settings
 from .sparing import SparingLog
@@ -76,8 +76,8 @@ class _LiveSession(SessionPort, Protocol):
     def cancel(self) -> None: ...
 
 
-class Chat(PushVoice):
-    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings; `PushVoice` is what it does for it.
+class Chat(KeepVoice):
+    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings; `KeepVoice` is what it does for it.
 
     `draining` is set when no new connection is to be taken.
     """
@@ -93,10 +93,9 @@ class Chat(PushVoice):
         push: Push | None = None,
     ) -> None:
         registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks, push=push)
-        super().__init__(store, registry, settings, push)
+        super().__init__(store, registry, settings, push, clock)
         self._dispatcher = None if push is None else Dispatcher(push, store.outbox, registry.ride, clock)
         self.admission = Admission(settings)
-        self.clock = clock
         self.revalidations = trio.CapacityLimiter(settings.revalidations)
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
@@ -237,13 +236,22 @@ class Chat(PushVoice):
         well = False
         try:
             with self._lifeline:
-                await self.registry.run()
+                await self._run_all()
             well = True
         finally:
             self._ended = True
             self._failed = not well
             for session in self._live.values():
                 session.cancel()
+
+    async def _run_all(self) -> None:
+        if not self._retention:
+            await self.registry.run()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep)
+            await self.registry.run()
+            nursery.cancel_scope.cancel()
 
     async def _close(self) -> None:
         """Drain, and then have what push is at come to an end."""

@@ -43,6 +43,7 @@ from . import memory_queries
 from .base import Sizes
 from .digest import digest
 from .memory_contents import Contents, Device, Entry, User
+from .memory_keeping import MemoryKeeping
 from .memory_outbox import MemoryOutbox
 from .pages import OVERHEAD
 from .progress import LOOK_BACK
@@ -65,6 +66,7 @@ class MemoryStore:
         self._contents = Contents()
         self.outbox = MemoryOutbox(self._contents)
         self._sent: dict[tuple[str, str], tuple[bytes, Entry, Stored]] = {}
+        self.keeping = MemoryKeeping(self._contents, self._sent)
         self._faults: list[StoreError] = []
 
     @property
