@@ -99,7 +99,7 @@ async def test_the_chat_server_ends_them_with_the_same_codes(tmp_path: Path, rec
     # What the suite is told besides keeps it from liking anything, so only the ends are compared: of what the server ends,
     # and of what the suite itself does.
     codes = {case: verdict.code for case, verdict in echoed.items() if verdict.code in BROKEN or case.startswith("7.")}
-    async with serving(tmp_path / "chat.db", "--rate-limit", "off") as server:
+    async with serving(tmp_path / "chat.db") as server:
         answered = await verdicts(f"ws://127.0.0.1:{server.port}/ws?user=autobahn&window=0", list(codes))
         assert await server.health() == 200
         peer = await connect(server.port, "afterwards")
