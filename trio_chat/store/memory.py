@@ -43,6 +43,7 @@ from . import memory_queries
 from .base import Sizes
 from .digest import digest
 from .memory_contents import Contents, Device, Entry, User
+from .memory_keeping import MemoryKeeping
 from .memory_outbox import MemoryOutbox
 from .pages import OVERHEAD
 from .progress import LOOK_BACK
@@ -65,6 +66,7 @@ class MemoryStore:
         self._contents = Contents()
         self.outbox = MemoryOutbox(self._contents)
         self._sent: dict[tuple[str, str], tuple[bytes, Entry, Stored]] = {}
+        self.keeping = MemoryKeeping(self._contents, self._sent)
         self._faults: list[StoreError] = []
 
     @property
@@ -135,7 +137,7 @@ class MemoryStore:
         blocks = tuple(self._block(change) for change in batch.blocks)
         for change in batch.blocks:
             self._contents.part(change.user, change.peer)
-        self.outbox.change(batch.push, now)
+        push = self.outbox.change(self.settings, batch.push, now)
         stopped: dict[int, Refused] = {}
         drafts = []
         for draft in batch.drafts:
@@ -143,7 +145,7 @@ class MemoryStore:
             if isinstance(result, Refused) and result.code.retryable:
                 stopped[draft.source] = result
             drafts.append(result)
-        return Results(openings, tuple(drafts), blocks, (None,) * len(batch.removals), told, now)
+        return Results(openings, tuple(drafts), blocks, (None,) * len(batch.removals), told, now, push=push)
 
     async def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Read a page for each request; see `Store.pages`."""
