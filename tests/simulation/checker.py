@@ -202,9 +202,11 @@ def everything_is_settled(facts: Facts) -> Iterator[str]:
     for name in facts.history.unfinished:
         yield f"{name} has not come to rest"
     settled = {(event.device, event.id) for event in facts.events if isinstance(event, Settled)}
+    there = {line.user for line in facts.lines.values()}
     for line in facts.lines.values():
         for number, command in line.said():
-            if line.device not in FORGETFUL and line.user != STRANGER and (line.device, command.id) not in settled:
+            waits = (line.device, command.id) not in settled and command.to in there  # else that mailbox may be full
+            if waits and line.device not in FORGETFUL and line.user != STRANGER:
                 yield f"{number}: {line.device} was never told what became of {command.id}"
 
 

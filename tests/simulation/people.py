@@ -260,9 +260,14 @@ class Device:
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing is under way, and everything that there is was given to the program."""
+        """Whether nothing is under way, and everything that there is was given to the program.
+
+        What is for somebody who never comes may wait for ever: that mailbox may be full.
+        """
         inbox, welcome = self.dialogue.inbox, self.dialogue.welcome
-        quiet = welcome is not None and not self.unwritten and not len(self.dialogue.outbox) and not inbox.buffered
+        there = {device.user for device in self.world.devices.values()}
+        waiting = [item for item in self.dialogue.outbox._items.values() if item.recipient in there]
+        quiet = welcome is not None and not self.unwritten and not waiting and not inbox.buffered
         return quiet and inbox.position == self.world.head(self.user)
 
 
