@@ -38,6 +38,7 @@ from .lock import FileLock
 from .migration import migrate
 from .pages import read_known, read_pages
 from .search import read_search
+from .sqlite_keeping import SqliteKeeping
 from .sqlite_outbox import SqliteOutbox
 from .standings import read_blocked, read_devices, read_standings
 from .writer import Writer
@@ -81,6 +82,7 @@ class SqliteStore:
         self._reading = trio.CapacityLimiter(READERS)
         self._asking = trio.CapacityLimiter(1)  # queries wait for one another, and no page waits for them
         self.outbox = SqliteOutbox(self._ask, self._push)
+        self.keeping = SqliteKeeping(self._ask, self._write)
 
     async def __aenter__(self) -> Self:
         """Open the file. Cancelling waits until it is open, and then closes it.
@@ -171,6 +173,9 @@ class SqliteStore:
 
     def _push(self, delay: int | None) -> None:
         self._opened().writer.push_delay = delay
+
+    async def _write(self, work: Callable[[Writer], T]) -> T:
+        return await trio.to_thread.run_sync(work, self._opened().writer, limiter=self._writing)
 
     async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._opened().ask, query, limiter=self._asking)
