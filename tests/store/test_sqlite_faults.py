@@ -43,6 +43,10 @@ async def ids(store: SqliteStore, user: str) -> list[str]:
     return [message.id for message in page.messages]
 
 
+def replace(path: Path, old: bytes, new: bytes) -> None:
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
 async def everything(store: SqliteStore) -> list[object]:
     """Whatever can be seen of a store."""
     names = ("alice", "bob", "carol", "dave", "eve", "frank", "mallory")
@@ -270,6 +274,11 @@ def test_only_what_is_known_is_translated(path: Path) -> None:
     assert {name: type(faults.translate(fault(name), path)) for name in kinds} == kinds
     assert isinstance(faults.translate(sqlite3.DataError("too big"), path), RowRefused)
     assert isinstance(faults.translate(OverflowError(), path), RowRefused)
+    for undecodable in (
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, ""),
+        sqlite3.OperationalError("Could not decode to UTF-8"),
+    ):
+        assert isinstance(faults.translate(undecodable, path), StoreUnavailable)
     # A disk that cannot be asked for its space is not full.
     assert isinstance(faults.translate(fault("SQLITE_IOERR_WRITE"), path / "missing"), StoreUnavailable)
 
@@ -361,6 +370,17 @@ async def test_reading_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert store.failure is None
         broken.broken["AS c ON"] = fault("SQLITE_CORRUPT_INDEX")
         with pytest.raises(StoreUnavailable):
+            await ids(store, "bob")
+        assert store.failure is not None
+
+
+async def test_a_text_that_the_disk_has_damaged_does_not_end_the_server(path: Path) -> None:
+    """One bit in one message, which no check of SQLite's sees, would end it whenever that user connects (failures 7)."""
+    async with SqliteStore(path) as store:
+        await store.append(one("1", "a text that is remembered"), 1000)
+    replace(path, b"a text that is", b"a text that \xe9s")
+    async with SqliteStore(path, check=True) as store:
+        with pytest.raises(StoreUnavailable, match="not UTF-8"):
             await ids(store, "bob")
         assert store.failure is not None
 

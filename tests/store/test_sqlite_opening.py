@@ -63,6 +63,10 @@ def write(path: Path, content: bytes) -> None:
     path.chmod(0o640)
 
 
+def contents(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -275,6 +279,14 @@ async def test_a_damaged_file_is_refused_when_checked(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="restore a backup"):
         await SqliteStore(path, check=True).__aenter__()
     assert files(path) == before
+
+
+async def test_a_file_whose_own_names_are_damaged_is_refused(path: Path) -> None:
+    """It would be refused with an error of Python's, or with a traceback, instead of with what to do (failures 7)."""
+    await fill(path)
+    write(path, contents(path).replace(b"m0002_search", b"m0002_s\xe9arch"[:12]))
+    with pytest.raises(ConfigurationError, match="restore a backup"):
+        await SqliteStore(path).__aenter__()
 
 
 async def test_a_missing_directory_and_a_directory_are_refused(path: Path) -> None:

@@ -66,6 +66,8 @@ def translate(error: BaseException, path: Path, *, committing: bool = False) -> 
     """
     if isinstance(error, UnicodeEncodeError | OverflowError):
         return RowRefused(f"a value cannot be stored: {type(error).__name__}")
+    if isinstance(error, UnicodeDecodeError) or _undecodable(error):
+        return StoreUnavailable("a text in the database is damaged: it is not UTF-8")
     if not isinstance(error, sqlite3.Error):
         return None
     code = getattr(error, "sqlite_errorcode", None)  # the module's own exceptions have none
@@ -73,6 +75,14 @@ def translate(error: BaseException, path: Path, *, committing: bool = False) -> 
         return RowRefused(str(error)) if isinstance(error, sqlite3.DataError) else None
     fault = _fault(code, grows=code in GROWING and not committing and full(path))
     return None if fault is None else fault(f"{error} ({error.sqlite_errorname})")
+
+
+def _undecodable(error: BaseException) -> bool:
+    """Whether it says that what was read is no text. The module says so by itself, without a code of SQLite's.
+
+    Only what has passed as text is ever written: it is the disk that has changed it, where SQLite looks at no bit.
+    """
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8")
 
 
 def _fault(code: int, *, grows: bool) -> type[StoreError] | None:

@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import trio
 
 from ..core.batch import Batch, Page, PageRequest, Results
-from ..errors import ConfigurationError, StoreBusy, StoreFull
+from ..errors import ConfigurationError, StoreBusy, StoreFull, StoreUnavailable
 from ..retrieval import (
     ConversationsPage,
     ConversationsQuery,
@@ -193,14 +193,16 @@ class _OpenFile:
             self._open(settings, check=check)
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._refusal(error) from error
 
-    def _refusal(self, error: sqlite3.Error) -> ConfigurationError:
+    def _refusal(self, error: sqlite3.Error | UnicodeDecodeError) -> ConfigurationError:
         fault = translate(error, self.path)
         match getattr(error, "sqlite_errorname", ""):
             case name if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 advice = f"it is damaged ({error}): restore a backup"
+            case "" if isinstance(fault, StoreUnavailable):
+                advice = f"it is damaged ({fault}): restore a backup"
             case _ if isinstance(fault, StoreBusy):
                 advice = "another process holds it: stop that one first"
             case _ if isinstance(fault, StoreFull):
