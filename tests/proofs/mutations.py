@@ -205,7 +205,7 @@ def _bad_frame(chance: Random, payload: bytes) -> bytes:
 
 
 def _in_parts(chance: Random, payload: bytes) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while len(payload) > 1 and len(parts) < 5:
         cut = chance.randrange(len(payload))
         parts.append(payload[:cut])
