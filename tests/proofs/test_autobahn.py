@@ -51,7 +51,7 @@ async def echoing(engine: str) -> AsyncIterator[int]:
     assert process.stdout is not None
     async with process.stdin, process.stdout:
         try:
-            with trio.fail_after(STARTING):
+            with trio.fail_after(4 * STARTING):  # it imports all of the server
                 line = await Lines(process.stdout).next()
             yield int(line.rpartition(":")[2])
             assert process.returncode is None, "a case has ended the server"
