@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import trio
 
 from .harness import Server
@@ -35,6 +36,8 @@ from .peers import (
     text,
 )
 from .sieges import many, siege
+
+pytestmark = pytest.mark.timed
 
 
 async def ask(port: int, request: bytes) -> int | None:
