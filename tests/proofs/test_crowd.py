@@ -70,7 +70,7 @@ async def besieging(server: Server, crowd: Crowd) -> AsyncIterator[None]:
 async def test_a_hostile_crowd_delays_nobody(tmp_path: Path, scale: float, record: Record) -> None:
     """If this fails, a hundred clients that behave badly make two hundred others wait."""
     seconds = min(20.0, 2.0 * max(1.0, scale))
-    stretches = STRETCHES if scale >= 1 else 2
+    stretches = STRETCHES if scale >= 4 else 2
     crowd = Crowd()
     without: list[Bill] = []
     among: list[Bill] = []
