@@ -139,3 +139,17 @@ def test_the_readme_starts_and_tests_with_one_line_each() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^python3 -m venv .* serve --demo$", text, re.MULTILINE)) == 1
     assert len(re.findall(r"^python3 -m venv .*/nox -s tests$", text, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("path", [path for path in PACKAGE if "authenticators" in path.parts], ids=name)
+def test_secrets_are_not_compared_by_looking_at_them(path: Path) -> None:
+    """Else how long a comparison takes says how much of a guess was right (websockets CVE-2021-33880)."""
+    secret = re.compile(r"(^|[._])(signature|secret|password|token|mac|digest)s?$")
+    compared = [
+        ast.unparse(node)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops)
+        and any(secret.search(dotted(side)) for side in [node.left, *node.comparators])
+    ]
+    assert not compared, "hmac.compare_digest takes as long for any two of a length"

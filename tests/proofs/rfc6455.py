@@ -16,7 +16,8 @@ class Reading(NamedTuple):
     """
 
     messages: list[bytes | None]
-    pings: int
+    frames: int
+    """How many it takes to know that: what comes behind an end is not looked at."""
     codes: frozenset[int]
     may_go_on: bool
     """They break no rule, or only one that may be looked at when the frame is whole, and it is not."""
@@ -34,17 +35,17 @@ class _Header(NamedTuple):
 def read(data: bytes, *, message_bytes: int, fragments: int) -> Reading:
     """Read it as a server that knows no extensions (RFC 6455 §5 and §7)."""
     messages: list[bytes | None] = []
-    pings, at = 0, 0
+    frames, at = 0, 0
     begun, joined, parts = 0, b"", 0
     codes: set[int] = set()
     while not codes:
         header = _header(data, at, room := message_bytes - len(joined))
         if header is None:
             break
-        codes = header.faults
+        frames, codes = frames + 1, header.faults
         at = header.payload + header.length
         if codes or len(data) < at:
-            return Reading(messages, pings, frozenset(codes), codes <= {1002} and len(data) < at)
+            return Reading(messages, frames, frozenset(codes), codes <= {1002} and len(data) < at)
         payload = _unmasked(data[header.payload - 4 : header.payload], data[header.payload : at])
         if header.opcode == CLOSE:
             codes = _close(payload)
@@ -57,9 +58,7 @@ def read(data: bytes, *, message_bytes: int, fragments: int) -> Reading:
                 codes = {1007} if begun == TEXT and not _is_utf8(joined) else set()
                 messages += [] if codes else [joined if begun == TEXT else None]
                 begun, joined, parts = 0, b"", 0
-        else:
-            pings += header.opcode == PING
-    return Reading(messages, pings, frozenset(codes), not codes)
+    return Reading(messages, frames, frozenset(codes), not codes)
 
 
 def _header(data: bytes, at: int, room: int) -> _Header | None:

@@ -30,6 +30,8 @@ IN_LIMITS = 54
 COMPRESSION = ("12.*", "13.*")
 """It is not offered: each of these is to find that out and go."""
 IN_COMPRESSION = 216
+WAITING_FOR_AN_ECHO = "7.1."
+"""Closes behind a message; one of these is longer than the chat allows."""
 BROKEN = {1002, 1007}
 
 
@@ -51,7 +53,7 @@ async def echoing(engine: str) -> AsyncIterator[int]:
     assert process.stdout is not None
     async with process.stdin, process.stdout:
         try:
-            with trio.fail_after(STARTING):
+            with trio.fail_after(4 * STARTING):  # it imports all of the server
                 line = await Lines(process.stdout).next()
             yield int(line.rpartition(":")[2])
             assert process.returncode is None, "a case has ended the server"
@@ -98,7 +100,11 @@ async def test_the_chat_server_ends_them_with_the_same_codes(tmp_path: Path, rec
         echoed = await verdicts(f"ws://127.0.0.1:{port}", GROUPS)
     # What the suite is told besides keeps it from liking anything, so only the ends are compared: of what the server ends,
     # and of what the suite itself does.
-    codes = {case: verdict.code for case, verdict in echoed.items() if verdict.code in BROKEN or case.startswith("7.")}
+    codes = {
+        case: verdict.code
+        for case, verdict in echoed.items()
+        if verdict.code in BROKEN or (case.startswith("7.") and not case.startswith(WAITING_FOR_AN_ECHO))
+    }
     async with serving(tmp_path / "chat.db") as server:
         answered = await verdicts(f"ws://127.0.0.1:{server.port}/ws?user=autobahn&window=0", list(codes))
         assert await server.health() == 200

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from .conftest import Record
 from .harness import serving
 from .ledger import Entry, audit, judge, make_talkers
 from .peers import send
@@ -24,9 +25,7 @@ MARGIN = 3.0
 
 
 @pytest.mark.parametrize("never_reads", [False, True], ids=["everybody-reads", "one-never-reads"])
-async def test_sigterm_under_load(
-    never_reads: bool, tmp_path: Path, seed: int, scale: float, figures: Callable[[str], None]
-) -> None:
+async def test_sigterm_under_load(never_reads: bool, tmp_path: Path, seed: int, scale: float, record: Record) -> None:
     """If this fails, a deployment loses messages, leaves senders in the dark, or hangs."""
     numbers = random.Random(seed)
     talkers = make_talkers(numbers)
@@ -62,8 +61,13 @@ async def test_sigterm_under_load(
             dark = stored & set(talker.unanswered)
             assert not dark, f"{talker.user} was not told that these are stored: {dark}"
     acknowledged = sum(len(talker.stored) for talker in talkers)
-    figures(f"{rounds} drains under load, {acknowledged} messages acknowledged, none lost or left unanswered")
-    figures(f"SIGTERM to exit 0: {max(took):.2f} s at most")
+    record(
+        "drain-of-one-who-never-reads" if never_reads else "drain",
+        drains=rounds,
+        acknowledged=acknowledged,
+        lost_or_doubled_or_unanswered=0,
+        longest_s=round(max(took), 2),
+    )
 
 
 async def _write_for_ever(stream: trio.SocketStream) -> None:

@@ -121,6 +121,16 @@ async def test_files_are_the_owners_only(path: Path) -> None:
     assert modes == dict.fromkeys(("chat.db", "chat.db-wal", "chat.db-shm", "chat.db.lock"), 0o600)
 
 
+async def test_what_is_committed_is_on_the_disk(path: Path) -> None:
+    """With any other setting a commit returns before the disk has it, and a power cut takes what was acknowledged."""
+    async with SqliteStore(path) as store:
+        assert store._file is not None
+        asked = [
+            store._file.writer.connection.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "journal_mode")
+        ]
+        assert asked == [(2,), ("wal",)]  # 2 is FULL
+
+
 async def test_a_clean_close_leaves_one_file_and_the_lock(path: Path) -> None:
     """A copy of the database file alone would lack what is in the WAL; and each start would check the file for damage."""
     await fill(path)

@@ -94,6 +94,12 @@ def plain(headers: dict[str, str], *, client: str | None = None, secure: bool = 
     return Request("GET", "/ws", (), lowered, client, secure, upgrade=True)
 
 
+def test_a_compression_that_is_offered_is_not_taken() -> None:
+    """What is not inflated cannot be inflated past a limit (websockets CVE-2018-1000518)."""
+    offered = {**UPGRADE, "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits, x-webkit-deflate-frame"}
+    assert b"extensions" not in accept(plain(offered)).lower()
+
+
 # What is let in.
 
 

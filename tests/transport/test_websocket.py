@@ -556,3 +556,29 @@ async def test_a_flooding_peer_is_not_heard_to_the_end(autojump_clock: MockClock
         assert trio.current_time() == pytest.approx(SETTINGS.close_timeout)
         assert (await peer.closed_with())[0] == 4429
         await ends(transport.receive)
+
+
+async def test_who_is_refused_and_gone_at_once_is_no_failure() -> None:
+    """Else a peer that breaks a rule, and then the connection, is logged as a failure of the server's, with a traceback.
+
+    Many times, for whether anybody learns of the breach first depends on which task is the first of its turn.
+    """
+    ended: list[ConnectionEnded] = []
+
+    async def write(transport: WebSocketTransport) -> None:
+        with pytest.raises(ConnectionEnded) as end:
+            await transport.send([b"nobody takes this"])
+        ended.append(end.value)
+
+    for _ in range(40):
+        async with connected(lockstep=True) as (transport, peer, nursery):
+            nursery.start_soon(write, transport)
+            await trio.testing.wait_all_tasks_blocked()
+            # Nobody has heard of the first message yet; so the second has to wait, and so does the close behind it.
+            await peer.send(frame(TEXT, b"{}"))
+            await peer.send(frame(TEXT, b"{}") + frame(TEXT, b"{}", mask=None))
+            await trio.testing.wait_all_tasks_blocked()
+            await peer.stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+    assert {end.code for end in ended} <= {None, CloseCode.PROTOCOL_ERROR}
+    assert len(ended) == 40

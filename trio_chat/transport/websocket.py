@@ -38,6 +38,7 @@ CONTROL_SECONDS: Final = 10.0
 """More pings and pongs than this in this time are a flood. Each read's are bounded by the engine already."""
 
 _HEADER_BYTES: Final = 10  # RFC 6455 §5.2: a server's longest frame header
+_ABNORMAL: Final = 1006  # RFC 6455 §7.4.1: there was no close frame; what trio-websocket says of a broken stream
 _WAKE: Final = b"\0"
 
 
@@ -241,4 +242,6 @@ class WebSocketTransport:
         reason = closed.reason
         if reason is None:
             return ConnectionEnded("the connection was cut off")
-        return ConnectionEnded(f"closed with {reason.code}", CloseCode(reason.code) if self._engine.failed else None)
+        # Who was refused may be gone before it could be told: then it was cut off, which is no code of anybody's.
+        told = self._engine.failed and reason.code != _ABNORMAL
+        return ConnectionEnded(f"closed with {reason.code}", CloseCode(reason.code) if told else None)
