@@ -20,7 +20,7 @@ from measuring import Case, Measured, alternated, conditions, medians, save, tab
 PAIRS: Final = 50
 WINDOW: Final = 32
 SETTLED: Final = 6.0
-"""Seconds after which the interpreter has looked through what so many connections have brought it."""
+"""Seconds for a server to be done with so many having come."""
 
 
 def _wanted(seconds: float) -> dict[str, object]:
@@ -28,7 +28,7 @@ def _wanted(seconds: float) -> dict[str, object]:
 
 
 def by_connections(counts: list[int], seconds: float) -> list[Case]:
-    """Beside so many others. They have long been there: taking in many costs something that is not measured here."""
+    """Beside so many others, who have been there for a while: what it costs to take them in is not measured here."""
     wanted = _wanted(seconds) | {"warm": SETTLED}
     return [Case(system="trio-chat", wanted=wanted | {"connections": count}) for count in counts]
 
