@@ -164,6 +164,7 @@ def running(name: str, *, pinned: bool = True, store: Path | None = None) -> Ite
     With `store`, trio-chat serves that database, and what happens is written to it.
     """
     system = SYSTEMS[name]
+    signal.signal(signal.SIGTERM, _leave)  # or the server would outlive who is told to end
     with tempfile.TemporaryDirectory(prefix="benchmark-") as made:
         folder = Path(made)
         if store is not None:
@@ -181,6 +182,10 @@ def running(name: str, *, pinned: bool = True, store: Path | None = None) -> Ite
             yield Server(port, tuple(family(process.pid)), folder)
         finally:
             _stop(process)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(143)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
