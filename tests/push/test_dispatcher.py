@@ -457,7 +457,7 @@ async def test_a_hostile_host_hurts_itself_alone(autojump_clock: MockClock) -> N
         await trio.sleep(7)
         figures = chat.statistics().push["fake"]
         assert (figures.open, figures.resting) == (False, 1)
-        assert (await chat.push_outbox("eve"))[0].answer == "503"
+        assert "503" in {one.answer for one in await chat.push_outbox("eve")}
         await chat.send("alice", "bob", "hi")
         await trio.sleep(7)
         assert [device for device, _ in fake.asked if device == "good"] == ["good"]

@@ -49,6 +49,7 @@ def test_nothing_but_our_own_scripts_runs(path: str) -> None:
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
     assert {policy[f"{kind}-src"] for kind in ("script", "style", "img", "connect")} == {"'self'"}
     assert policy["require-trusted-types-for"] == "'script'"
+    assert policy["trusted-types"] == "notify-worker"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
 

@@ -31,9 +31,10 @@ _POLICY: Final = (
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",
-    # No script can turn a text into elements, whatever the page's own code does with it.
+    # No script can turn a text into elements, whatever the page's own code does with it. The one policy that may be is that
+    # of notify.js, which knows the address of the service worker and no other.
     "require-trusted-types-for 'script'",
-    "trusted-types 'none'",
+    "trusted-types notify-worker",
 )
 
 _HEADERS: Final = (

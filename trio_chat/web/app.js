@@ -27,6 +27,7 @@ class Page {
     this.blocked = new Set();
     this.gap = false; // whether the server has told of messages that it no longer holds
     this.listed = false; // whether the server has said which conversations there are
+    this.offered = false; // whether it was asked if the user wants to be notified
     this.chat = null;
     this.view = null;
     this.composer = null;
@@ -120,6 +121,10 @@ class Page {
     }
     if (this.threads.get(this.peer)?.loaded === false) this.view.load();
     this.draw();
+    if (!this.offered && this.chat.supports("push")) {
+      this.offered = true;
+      import("./notify.js").then(({ offer }) => offer(this)).catch(ignore);
+    }
     this.chat.blocks().then((users) => this.draw((this.blocked = new Set(users))), ignore);
     await this.#list();
   }
