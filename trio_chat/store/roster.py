@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from ..errors import ConfigurationError
+from ..keeping import Explanation
 from ..retrieval import Device
 from . import connection, schema
+from .explaining import read_explanation
+from .portrait import portray
 from .standings import read_devices
 
-__all__ = ["KnownUser", "devices_in", "users_in"]
+__all__ = ["KnownUser", "Reading", "devices_in", "reading", "users_in"]
 
 
 class KnownUser(Struct, frozen=True, kw_only=True):
@@ -64,6 +67,32 @@ def devices_in(path: Path, user: str) -> tuple[Device, ...]:
         if not reading.execute(_KNOWN, [user]).fetchone()[0]:
             raise ConfigurationError(f"{path} does not know a user {user!r}")
         return read_devices(reading, user)
+
+
+class Reading:
+    """A file that is read beside a server."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def portray(self, user: str, now: int) -> Generator[list[str], None, None]:
+        """All there is about the user, some lines at a time; see `portrait`."""
+        return portray(self._connection, user, now)
+
+    def explain(self, sender: str, id: str) -> Explanation | None:
+        """What became of a message; None if there is none."""
+        return read_explanation(self._connection, sender, id)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[Reading]:
+    """The file, opened without changing it.
+
+    Raises:
+        ConfigurationError: as `users_in`.
+    """
+    with _opened(path) as connection:
+        yield Reading(connection)
 
 
 @contextlib.contextmanager
