@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from .policy import Hooks as Hooks
     from .policy import Outgoing as Outgoing
     from .push.settings import Push as Push
+    from .push_frames import PushProvider as PushProvider
+    from .push_frames import PushSettings as PushSettings
+    from .push_frames import PushTarget as PushTarget
     from .retrieval import Conversation as Conversation
     from .retrieval import ConversationsPage as ConversationsPage
     from .retrieval import ConversationsQuery as ConversationsQuery
@@ -111,6 +114,7 @@ _HOMES: Final = {
     ".operations.admin": ("serve_admin",),
     ".policy": ("Hooks", "Outgoing"),
     ".push.settings": ("Push",),
+    ".push_frames": ("PushProvider", "PushSettings", "PushTarget"),
     ".retrieval": (
         "Conversation",
         "ConversationsPage",

@@ -22,7 +22,7 @@ from .errors import CloseCode, ConfigurationError
 from .keep_voice import KeepVoice
 from .observation import EventStream
 from .policy import Hooks
-from .push.dispatcher import Dispatcher, ProviderFigures
+from .push.dispatcher import Backlog, Dispatcher, ProviderFigures
 from .push.settings import Push
 from .registry import Progress, Registry, SessionPort
 from .settings import Settings
@@ -54,7 +54,7 @@ class Statistics(Workload, frozen=True, kw_only=True):
     `handshakes` are those of the `connections` that nobody knows yet. `closed` counts the connections that the server
     closed, by the code they were told; who left is not among them. `turned_away` counts the requests that were refused
     before there was a WebSocket, by their HTTP status. `uptime` is in seconds. `push` is what came of telling people who are
-    away, by provider.
+    away, by provider, and `outbox` what waits for that.
     """
 
     connections: int
@@ -65,6 +65,7 @@ class Statistics(Workload, frozen=True, kw_only=True):
     sizes: Sizes
     uptime: float
     push: dict[str, ProviderFigures] = msgspec.field(default_factory=dict)
+    outbox: Backlog = Backlog()
 
 
 class _LiveSession(SessionPort, Protocol):
@@ -91,7 +92,7 @@ class Chat(KeepVoice):
         hooks: Hooks | None = None,
         push: Push | None = None,
     ) -> None:
-        registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks)
+        registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks, push=push)
         super().__init__(store, registry, settings, push, clock)
         self._dispatcher = None if push is None else Dispatcher(push, store.outbox, registry.ride, clock)
         self.admission = Admission(settings)
@@ -134,6 +135,7 @@ class Chat(KeepVoice):
             sizes=self._store.space(),
             uptime=trio.current_time() - self._began,
             push={} if self._dispatcher is None else self._dispatcher.figures(),
+            outbox=Backlog() if self._dispatcher is None else self._dispatcher.backlog(),
             **msgspec.structs.asdict(self.registry.workload()),
         )
 

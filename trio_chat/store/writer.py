@@ -229,12 +229,13 @@ class Writer:
         opened = openings.carry_out(batch.openings)
         progress = told(connection, users, delivered(connection, users), reached)
         blocks = change(connection, users, self.settings, batch.blocks) if batch.blocks else []
-        change_push(connection, users, batch.push, now)
+        push = change_push(connection, users, self.settings, batch.push, now)
         stored = self._store(batch.drafts, now) if batch.drafts else []
         if not batch.drafts:
             users.flush(connection)
         openings.flush()
-        return Results(tuple(opened), tuple(stored), tuple(blocks), (None,) * len(batch.removals), progress, now)
+        removals = (None,) * len(batch.removals)
+        return Results(tuple(opened), tuple(stored), tuple(blocks), removals, progress, now, push=push)
 
     def _store(self, batch: Sequence[Draft], now: int) -> list[Stored | Refused]:
         if not self.newest:
