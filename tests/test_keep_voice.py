@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_chat import ChatClosed, ConfigurationError, Retained, Settings, open_chat, wire
+from trio_chat import BadFrame, ChatClosed, CloseCode, ConfigurationError, Retained, Settings, open_chat, wire
 from trio_chat.errors import StoreBusy
 from trio_chat.keeping import DAY, Advance, Retention
 from trio_chat.store.memory import MemoryStore
@@ -120,3 +121,43 @@ async def test_without_a_setting_nothing_is_retained() -> None:
     async with open_chat(store):
         await trio.testing.wait_all_tasks_blocked()
     assert store.retained == []
+
+
+async def test_a_user_is_erased_and_cut_off(autojump_clock: MockClock) -> None:
+    """Who is erased would go on sending, and their devices believe in a position of another history (C1)."""
+    async with open_test_chat() as kit:
+        alice, bob = await kit.connect("alice", "phone"), await kit.connect("bob")
+        await alice.send("bob", "a secret")
+        await bob.expect(text="a secret")
+        before = alice.welcome
+        erased = await kit.chat.erase("alice")
+        assert erased.log not in (None, before.log)
+        assert {one.table: one.removed for one in erased.tables if one.removed} == {"texts": 1, "log": 1}
+        await trio.testing.wait_all_tasks_blocked()
+        assert alice.closed is not None
+        assert alice.closed.code == CloseCode.UNAUTHORIZED
+        assert [(one.text, one.deleted) for one in (await kit.chat.history("bob")).messages] == [(None, True)]
+        assert await kit.chat.devices("alice") == ()
+        again = await kit.connect("alice", "phone")
+        assert (again.welcome.log, again.welcome.head, again.welcome.floor) == (erased.log, 1, 1)
+        assert (await bob.send("alice", "are you there?")).seq == 2
+        await again.expect(text="are you there?", seq=2)
+
+
+async def test_everything_about_a_user_can_be_asked_for() -> None:
+    """The application could not answer a user who wants to know what is held."""
+    async with open_chat(MemoryStore(), clock=lambda: NOW) as chat:
+        await chat.send("alice", "bob", "hi", id="a")
+        async with chat.export("bob") as lines:
+            told = [json.loads(line) async for line in lines]
+        assert [line["type"] for line in told] == ["export", "conversation", "entry", "end"]
+        assert (told[0]["at"], told[2]["text"]) == (NOW, "hi")
+        explanation = await chat.explain("alice", "a")
+        assert explanation is not None
+        assert (explanation.recipient, explanation.seq, explanation.delivered) == ("bob", 1, False)
+        with pytest.raises(BadFrame):
+            chat.export("")
+        with pytest.raises(BadFrame):
+            await chat.erase("\x00")
+        with pytest.raises(BadFrame):
+            await chat.explain("", "a")

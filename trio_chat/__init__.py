@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .errors import StoreLocked as StoreLocked
     from .errors import StoreUnavailable as StoreUnavailable
     from .errors import TooLarge as TooLarge
+    from .keeping import Erased as Erased
+    from .keeping import Explanation as Explanation
     from .keeping import Retained as Retained
     from .model import Identity as Identity
     from .model import Message as Message
@@ -97,7 +99,7 @@ _HOMES: Final = {
         "StoreUnavailable",
         "TooLarge",
     ),
-    ".keeping": ("Retained",),
+    ".keeping": ("Erased", "Explanation", "Retained"),
     ".model": ("Identity", "Message"),
     ".observation": (
         "BlockChanged",

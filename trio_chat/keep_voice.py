@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
 from .errors import StoreError
-from .keeping import Advance, Retained, Retention
+from .keeping import Advance, Erased, Explanation, Retained, Retention
 from .push.settings import Push
 from .push_voice import PushVoice
 from .registry import Registry
 from .settings import Settings
 from .store.base import Store
+from .voice import require_user
 
 __all__ = ["KeepVoice"]
 
@@ -77,6 +80,60 @@ class KeepVoice(PushVoice):
         self._require_open()
         async with self._keeping:
             return await self._store.keeping.retain(retention, self.clock(), advance)
+
+    async def erase(self, user: str, *, advance: Advance = _unseen) -> Erased:
+        """Erase a user: what the user said, for everybody, and whatever else is the user's; the account says what stays.
+
+        The user's connections are closed with 4401 first. Have the authenticator refuse the user before you call this: who
+        comes back in the meantime is somebody who begins anew, and what is sent then is not erased. What is left of the user
+        is the name, and the rows of messages without their texts in the logs of those the user wrote to; what *they* wrote
+        stays theirs. When this returns, neither the file nor the write-ahead log beside it holds the texts; copies that were
+        made before do.
+
+        It is done in slices, between which messages are stored as ever, and may be repeated: after a failure, or when it was
+        cancelled, it has to be.
+
+        Raises:
+            StoreBusy: all is done but emptying the write-ahead log, which a backup is reading.
+        """
+        require_user(user)
+        self._require_open()
+        self.revoke(user)
+        for device in await self.devices(user):
+            await self.remove_device(user, device.name)  # what came from the user before is committed by then, too
+        async with self._keeping:
+            erased = await self._store.keeping.erase(user, advance)
+        self.revoke(user)
+        return erased
+
+    def export(self, user: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        r"""All that is held about a user, as lines of JSON: for the user, who may ask for it.
+
+        ::
+
+            async with chat.export("alice") as lines:
+                async for line in lines:
+                    await response.write(line + "\n")
+
+        All lines are of the moment in which the block is entered, and no more than some hundred entries are in memory at a
+        time. The format is that of ``trio-chat export``. There is no line if nobody has that name. Leaving the block, at any
+        time, ends the reading.
+        """
+        require_user(user)
+        self._require_open()
+        return self._store.keeping.export(user, self.clock())
+
+    async def explain(self, sender: str, id: str) -> Explanation | None:
+        """What became of the sender's message of this id: where it is, who has it, what push came to; not what it says.
+
+        None if there is none, or none any more.
+        """
+        require_user(sender)
+        return await self._store.keeping.explain(sender, id)
+
+    @abstractmethod
+    def revoke(self, user: str, device: str | None = None) -> None:
+        """See `Chat.revoke`."""
 
     async def _keep(self) -> None:
         """Retain what the settings say, again and again; at once if they say nothing."""

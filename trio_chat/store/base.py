@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -10,7 +11,7 @@ from msgspec import Struct
 
 from ..core.batch import Batch, Page, PageRequest, Results
 from ..core.outbox import Job, Preferences, Registered, Waiting
-from ..keeping import Advance, Retained, Retention
+from ..keeping import Advance, Erased, Explanation, Retained, Retention
 from ..retrieval import (
     ConversationsPage,
     ConversationsQuery,
@@ -69,6 +70,22 @@ class Keeping(Protocol):
 
         Each log's floor rises once; the logs' heads do not move (L3).
         """
+        ...
+
+    async def erase(self, user: str, advance: Advance) -> Erased:
+        """Remove what is the user's, and what the user said, for everybody; the user's log is another one afterwards.
+
+        Nobody should be sending in the user's name meanwhile. What others said to the user stays in their logs. `advance` is
+        told of the entries of the user's log.
+        """
+        ...
+
+    def export(self, user: str, now: int) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """All there is about the user, as lines of JSON (``docs/keep.md``) of one moment; none if there is no such user."""
+        ...
+
+    async def explain(self, sender: str, id: str) -> Explanation | None:
+        """What became of the sender's message of this id; None if there is none."""
         ...
 
 

@@ -66,7 +66,7 @@ class MemoryStore:
         self._contents = Contents()
         self.outbox = MemoryOutbox(self._contents)
         self._sent: dict[tuple[str, str], tuple[bytes, Entry, Stored]] = {}
-        self.keeping = MemoryKeeping(self._contents, self._sent)
+        self.keeping = MemoryKeeping(self._contents, self._sent, self.outbox, self._epoch)
         self._faults: list[StoreError] = []
 
     @property

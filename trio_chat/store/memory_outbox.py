@@ -113,6 +113,42 @@ class MemoryOutbox:
         """A device was removed, and its targets with it."""
         self._forget([target for target in self._of(user) if target.where.device == device])
 
+    def portray(self, user: str) -> list[dict[str, object]]:
+        """What there is about the user, in the order and the words of `portrait`."""
+        targets = sorted(self._of(user), key=lambda target: (target.where.device, target.key))
+        jobs = sorted((job for job in self._jobs.values() if job.target in targets), key=lambda job: job.peer)
+        told: list[dict[str, object]] = []
+        for target in targets:
+            where = target.where
+            told.append({
+                "type": "push_target", "device": where.device, "provider": where.provider, "kind": where.kind,
+                "target": where.target, "registered": target.registered,
+            })  # fmt: skip
+        for target in targets:
+            told += [
+                {
+                    "type": "push", "device": target.where.device, "provider": target.where.provider, "peer": job.peer,
+                    "seq": job.seq, "notified": job.notified, "since": job.since, "due": job.due,
+                    "attempts": job.attempts, "answered": job.answered, "answer": job.answer,
+                }
+                for job in jobs if job.target is target
+            ]  # fmt: skip
+        told += [{"type": "push_mute", "peer": peer} for muter, peer in sorted(self._mutes) if muter == user]
+        if user in self._quiet:
+            told.append({"type": "push_quiet"})
+        return told
+
+    def erase(self, user: str) -> dict[str, int]:
+        """Forget what is the user's, and say how much that was, by what a table would be called."""
+        targets = self._of(user)
+        jobs = sum(job.target in targets for job in self._jobs.values())
+        mutes = {pair for pair in self._mutes if pair[0] == user}
+        quiet = len(self._quiet & {user})
+        self._forget(targets)
+        self._mutes -= mutes
+        self._quiet.discard(user)
+        return {"push_targets": len(targets), "push_jobs": jobs, "push_mutes": len(mutes), "push_quiet": quiet}
+
     def change(self, settings: Settings, changes: Iterable[PushChange], now: int) -> tuple[Refused | None, ...]:
         """Carry out the changes, one after the other."""
         return tuple([self._change(settings, one, now) for one in changes])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +13,15 @@ from msgspec import Struct
 
 from ..core.outbox import Register, Waiting
 from ..errors import ConfigurationError
+from ..keeping import Explanation
 from ..retrieval import Device
 from . import connection, schema
+from .explaining import read_explanation
+from .portrait import portray
 from .push_queries import read_waiting
 from .standings import read_devices
 
-__all__ = ["KnownUser", "devices_in", "outbox_in", "targets_in", "users_in"]
+__all__ = ["KnownUser", "Reading", "devices_in", "outbox_in", "reading", "targets_in", "users_in"]
 
 
 class KnownUser(Struct, frozen=True, kw_only=True):
@@ -89,6 +92,32 @@ def outbox_in(path: Path, user: str | None, limit: int) -> tuple[Waiting, ...]:
     """
     with _opened(path) as reading:
         return read_waiting(reading, user, limit)
+
+
+class Reading:
+    """A file that is read beside a server."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def portray(self, user: str, now: int) -> Generator[list[str], None, None]:
+        """All there is about the user, some lines at a time; see `portrait`."""
+        return portray(self._connection, user, now)
+
+    def explain(self, sender: str, id: str) -> Explanation | None:
+        """What became of a message; None if there is none."""
+        return read_explanation(self._connection, sender, id)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[Reading]:
+    """The file, opened without changing it.
+
+    Raises:
+        ConfigurationError: as `users_in`.
+    """
+    with _opened(path) as connection:
+        yield Reading(connection)
 
 
 @contextlib.contextmanager

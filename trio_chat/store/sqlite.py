@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +38,7 @@ from .lock import FileLock
 from .migration import migrate
 from .pages import read_known, read_pages
 from .search import read_search
-from .sqlite_keeping import SqliteKeeping
+from .sqlite_keeping import Ask, SqliteKeeping
 from .sqlite_outbox import SqliteOutbox
 from .standings import read_blocked, read_devices, read_standings
 from .writer import Writer
@@ -82,7 +82,7 @@ class SqliteStore:
         self._reading = trio.CapacityLimiter(READERS)
         self._asking = trio.CapacityLimiter(1)  # queries wait for one another, and no page waits for them
         self.outbox = SqliteOutbox(self._ask, self._push)
-        self.keeping = SqliteKeeping(self._ask, self._write)
+        self.keeping = SqliteKeeping(self._ask, self._write, self._apart)
 
     async def __aenter__(self) -> Self:
         """Open the file. Cancelling waits until it is open, and then closes it.
@@ -176,6 +176,20 @@ class SqliteStore:
 
     async def _write(self, work: Callable[[Writer], T]) -> T:
         return await trio.to_thread.run_sync(work, self._opened().writer, limiter=self._writing)
+
+    @contextlib.asynccontextmanager
+    async def _apart(self) -> AsyncIterator[Ask]:
+        """A way to read that has a connection and a thread of its own, for what takes long."""
+        file, limiter = self._opened(), trio.CapacityLimiter(1)
+        reader = await trio.to_thread.run_sync(file.another, limiter=limiter)
+
+        async def ask(query: Callable[[sqlite3.Connection], T]) -> T:
+            return await trio.to_thread.run_sync(file.carry_out, query, reader, limiter=limiter)
+
+        try:
+            yield ask
+        finally:
+            reader.close()
 
     async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._opened().ask, query, limiter=self._asking)
@@ -281,15 +295,20 @@ class _OpenFile:
         """Read pages on a connection that is free; the caller's limiter sees to it that there is one."""
         reader = self.readers.pop()
         try:
-            return self._carry_out(query, reader)
+            return self.carry_out(query, reader)
         finally:
             self.readers.append(reader)
 
     def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query on the connection for queries; the caller's limiter sees to it that it is free."""
-        return self._carry_out(query, self.asker)
+        return self.carry_out(query, self.asker)
 
-    def _carry_out(self, query: Callable[[sqlite3.Connection], T], reader: sqlite3.Connection) -> T:
+    def another(self) -> sqlite3.Connection:
+        """A connection that reads, which the caller closes."""
+        return self.carry_out(lambda _: connection.read(self.path), self.asker)
+
+    def carry_out(self, query: Callable[[sqlite3.Connection], T], reader: sqlite3.Connection) -> T:
+        """Run a query; what SQLite says is raised as an error of the store's."""
         try:
             return query(reader)
         except Exception as error:

@@ -34,6 +34,9 @@ RESTART_PAGES = 16_000
 RESTART_MS = 500
 """How long it may wait: a commit that is due meanwhile comes so much later."""
 
+EMPTY_MS = 50
+"""The same where the WAL is to be emptied, which is tried again and again."""
+
 PAGES_PER_BATCH, PAGES_PER_ROW = 8, 3
 """What a transaction adds to the WAL, at most, roughly (measured: 2 pages a message between random users)."""
 
@@ -117,6 +120,47 @@ class Writer:
         self.transact(lambda: None, CHECKPOINT_PAGES)
         self.transact(lambda: None, 0)
 
+    @property
+    def free(self) -> int:
+        """How many pages of the file hold nothing."""
+        return int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def vacuum(self, pages: int) -> int:
+        """Cut so many free pages off the end of the file, in a transaction; say how many bytes that were.
+
+        Raises:
+            StoreError: none of it was done.
+        """
+        self.health.require()
+        before = self._size()
+        try:
+            self._checkpoint_if_due()
+            # A script, as SQLite gives an empty row for each page, and sqlite3's execute() stops at the first of them.
+            self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        self.pages += 2 * pages
+        return before - self._size()
+
+    def _fault(self, error: sqlite3.Error) -> Exception:
+        fault = translate(error, self.path)
+        if fault is None:
+            return error
+        self.health.note(fault)
+        return fault
+
+    def empty_wal(self) -> bool:
+        """Copy all of the WAL, and cut it to nothing; False if a reader would not end in time.
+
+        Raises:
+            StoreError: it could not be copied.
+        """
+        self.health.require()
+        try:
+            return self._checkpoint("TRUNCATE", EMPTY_MS)
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
     def compact(self) -> int:
         """`SqliteKeeping.compact`, blocking."""
         before = self._size()
@@ -125,7 +169,7 @@ class Writer:
             self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self.connection.execute("VACUUM")
         except sqlite3.Error as error:
-            raise translate(error, self.path) or error from error
+            raise self._fault(error) from error
         return before - self._size()
 
     def _size(self) -> int:
@@ -139,9 +183,13 @@ class Writer:
         It does so by itself when there is a moment without readers after all of it was copied. In a storm of clients that
         catch up there is none, and the WAL would grow until the disk is full.
         """
-        self.connection.execute(f"PRAGMA busy_timeout = {RESTART_MS}").fetchone()
+        return self._checkpoint("RESTART", RESTART_MS)
+
+    def _checkpoint(self, mode: str, patience: int) -> bool:
+        """Whether it was done; not if a reader did not end in so many milliseconds."""
+        self.connection.execute(f"PRAGMA busy_timeout = {patience}").fetchone()
         try:
-            busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            busy, _, _ = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         finally:
             self.connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}").fetchone()
         return not busy
