@@ -5,8 +5,9 @@
 1. every kind of query inside the store, in milliseconds: p50, p99 and the slowest, and how much of it the processor worked,
    which says more on a machine that has other things to do;
 2. the latency of ``stored`` for 1,000 messages a second through `SqliteStore.append`, in batches as the committer makes them
-   (one transaction at a time, with all that came meanwhile), with a query always under way beside it, and without: the
-   median of the ratios of alternated pairs.
+   (one transaction at a time, with all that came meanwhile), with so many queries a second beside it, of every kind, and
+   without: the median of the ratios of alternated pairs. ``--asked 0`` has a query always under way, as fast as one is
+   answered after the other: on two cores that measures who gets the second one.
 
 The second part writes to the file. ``--json`` prints one object for a program to read.
 """
@@ -32,6 +33,8 @@ from trio_chat.store.sqlite import SqliteStore
 
 SIZE: Final = 64 * 1024
 RATE: Final = 1000
+ASKED: Final = 20
+"""Queries a second: one for fifty messages, each of which may be a page of 200."""
 BATCH: Final = 512
 
 Ask = Callable[[SqliteStore], Awaitable[object]]
@@ -233,17 +236,23 @@ class Senders:
             self.latencies += [(now - came) * 1000 for came, _ in batch]
 
 
-async def beside(store: SqliteStore, questions: Questions, users: int, pairs: int, seconds: float) -> dict[str, Any]:
-    """Send with and without a query under way, by turns."""
+async def beside(
+    store: SqliteStore, questions: Questions, users: int, *, pairs: int, seconds: float, rate: float
+) -> dict[str, Any]:
+    """Send with and without queries, by turns: so many a second, or one after the other if `rate` is 0."""
     senders = Senders(store, users)
     kinds = list(questions.kinds().values())
     asked = 0
 
     async def load() -> None:
         nonlocal asked
+        due = trio.current_time()
         while True:
             await questions.chance.choice(kinds)()(store)
             asked += 1
+            if rate:
+                due += questions.chance.expovariate(rate)
+                await trio.sleep_until(due)
 
     await senders.run(seconds)  # warm
     results = []
@@ -275,7 +284,14 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
         questions = Questions(arguments.users, heads)
         result: dict[str, Any] = {"queries": await measure(store, questions, arguments.rounds)}
         if arguments.pairs:
-            result["stored"] = await beside(store, questions, arguments.users, arguments.pairs, arguments.seconds)
+            result["stored"] = await beside(
+                store,
+                questions,
+                arguments.users,
+                pairs=arguments.pairs,
+                seconds=arguments.seconds,
+                rate=arguments.asked,
+            )
     return result
 
 
@@ -287,6 +303,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=USERS)
     parser.add_argument("--rounds", type=int, default=200, help="questions of each kind")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--asked", type=float, default=ASKED, help="queries a second; 0: one after the other")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each half of a pair")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -128,6 +128,14 @@ def test_the_page_of_errors_is_that_of_the_catalogue() -> None:
     assert generator.PAGE.read_text(encoding="utf-8") == generator.page()
 
 
+def test_the_page_of_performance_says_what_was_measured() -> None:
+    """Else it shows figures that nobody has seen, or those of an older run beside those of a newer one."""
+    generator = loaded(DOCS / "generate_performance.py")
+    written = generator.PAGE.read_text(encoding="utf-8")
+    assert "(not measured)" not in written
+    assert written == generator.page(written)
+
+
 NOT_RUN = {
     "Dockerfile": "needs Docker",
     "trio-chat.socket": "needs systemd",

@@ -84,6 +84,45 @@ def test_every_length_form_is_understood() -> None:
     assert engine.take() == [*texts, b"z"]
 
 
+@pytest.mark.parametrize("client", [False, True])
+def test_every_length_form_is_written(client: bool) -> None:
+    """A length in the wrong form ends every connection that a message of that length is sent to."""
+    ours, peer = (Engine(client=side, message_bytes=2**17, fragments=1) for side in (client, not client))
+    texts = [b"a" * length for length in (0, 1, 125, 126, 65535, 65536)]
+    for text in texts:
+        ours.queue(text)
+    data = ours.send(TextMessage(data=""))
+    peer.receive_data(data)
+    assert peer.take() == texts
+    if not client:
+        assert data == b"".join(frame(TEXT, text, mask=None) for text in texts)
+
+
+@pytest.mark.parametrize("client", [False, True])
+@given(cuts=st.lists(st.integers(1, 60), max_size=30), kinds=st.lists(st.sampled_from("tpfbo"), max_size=12))
+def test_where_a_read_ends_makes_no_difference(client: bool, cuts: list[int], kinds: list[str]) -> None:
+    """The usual messages go a shorter way than the rest: what happens to be in one read would decide what arrives."""
+    mask = None if client else MASK
+    forms = {
+        "t": frame(TEXT, "zwölf".encode(), mask=mask),
+        "p": frame(PING, b"?", mask=mask),
+        "f": frame(TEXT, b"one", fin=False, mask=mask) + frame(CONT, b"two", mask=mask),
+        "b": frame(BINARY, b"\xff", mask=mask),
+        "o": frame(TEXT, b"x" * 200, mask=mask),
+    }
+    data = b"".join(forms[kind] for kind in kinds)
+    whole, cut = (Engine(client=client, message_bytes=LIMIT, fragments=FRAGMENTS) for _ in range(2))
+    whole.receive_data(data)
+    for size in cuts:
+        cut.receive_data(data[:size])
+        data = data[size:]
+    cut.receive_data(data)
+    assert whole.take() == cut.take()
+    assert whole.controls == cut.controls
+    assert not whole.under_way
+    assert not cut.under_way
+
+
 def test_fragments_are_joined_around_control_frames() -> None:
     """RFC 6455 §5.4: control frames may come between fragments; taken for parts they would corrupt the message."""
     engine, events = fed(
@@ -278,6 +317,7 @@ def test_closing_from_this_side() -> None:
         frame(TEXT, b"last", mask=None) + frame(CLOSE, close_payload(1001, b"bye"), mask=None)
     )
     assert state(engine) is ConnectionState.LOCAL_CLOSING
+    engine.queue(b"too late")
     engine.receive_data(frame(TEXT, b"x") * 100)
     assert not list(engine.events())
     assert engine.take() == []

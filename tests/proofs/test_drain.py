@@ -15,6 +15,8 @@ from .ledger import Entry, audit, judge, make_talkers
 from .peers import send
 from .slow import deaf
 
+pytestmark = pytest.mark.timed
+
 LIMIT = 10.0
 """Seconds: the default of the setting ``drain_timeout``."""
 MARGIN = 3.0

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import pytest
 import trio
 
 from .harness import Server, innocents, serving, until
@@ -34,6 +35,8 @@ from .peers import (
     send,
     text,
 )
+
+pytestmark = pytest.mark.timed
 
 LATE = 500.0
 """Milliseconds that one in a hundred innocent messages may take on a busy machine, while the server is under attack."""

@@ -11,11 +11,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 
+import pytest
 import trio
 
 from trio_chat.client import Connected, Disconnected, Timing, open_client
 
 from ..processes import handing_over
+
+pytestmark = pytest.mark.timed
 
 CLIENTS = 500
 PACE = 2.0

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 
 from trio_chat import Chat, Settings, authenticators, open_chat, serve_tcp, wire
@@ -19,6 +20,8 @@ from trio_chat.errors import CloseCode
 from ..support import dial
 from ..transport.peer import TEXT, frame
 from .slow import deaf
+
+pytestmark = pytest.mark.timed
 
 READING = 950
 DEAF = 50

@@ -24,6 +24,8 @@ from .ledger import entries, words
 from .peers import PING, PONG, TEXT, Bill, Gone, connected, frame, send, text
 from .slow import deaf
 
+pytestmark = pytest.mark.timed
+
 GROWTH = 10.0
 """MiB that the server may grow beyond its warm state."""
 

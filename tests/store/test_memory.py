@@ -7,6 +7,7 @@ import trio
 
 from trio_chat.core.batch import Batch, PageRequest, Stored
 from trio_chat.errors import StoreBusy, StoreFull, StoreUnavailable
+from trio_chat.store.base import Sizes
 from trio_chat.store.memory import MemoryStore
 
 from .conftest import draft
@@ -24,6 +25,13 @@ async def test_faults_come_as_ordered() -> None:
             await store.append(ONE, 1000)
         assert store.failure is None
         assert (await store.append(ONE, 1000)).drafts == (Stored(1, 1, 1000),)
+
+
+async def test_it_takes_no_disk() -> None:
+    """A chat in memory would tell its operator of a file that grows."""
+    async with MemoryStore() as store:
+        await store.append(ONE, 1000)
+        assert store.space() == Sizes()
 
 
 async def test_unavailable_stays_so_until_a_restart() -> None:

@@ -480,6 +480,15 @@ async def test_a_disk_that_hangs_does_not_hang_the_shutdown(path: Path, monkeypa
     await trio.to_thread.run_sync(wait_until_free, path)
 
 
+async def test_it_knows_what_it_takes_of_the_disk(path: Path) -> None:
+    """An operator would not see a WAL that nobody copies back."""
+    async with SqliteStore(path) as store:
+        before = store.space()
+        assert before.file == connection.size_of(path) > 0
+        await store.append(Batch(drafts=(draft("alice", "bob", "1"),)), 1000)
+        assert store.space().wal > before.wal
+
+
 async def test_settings_are_the_defaults_unless_given(path: Path) -> None:
     """An application that gives no settings would have no limits."""
     assert SqliteStore(path).settings == Settings()

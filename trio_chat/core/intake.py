@@ -31,7 +31,11 @@ _OVERHEAD: Final = 200
 
 def weigh(*texts: str | None) -> int:
     """About how many bytes a command with these strings takes while it waits."""
-    return sum(len(text.encode()) for text in texts if text) + _OVERHEAD
+    size = _OVERHEAD
+    for text in texts:
+        if text:
+            size += len(text) if text.isascii() else len(text.encode())
+    return size
 
 
 class Pending(Struct, Generic[C_co], frozen=True):
