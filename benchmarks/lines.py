@@ -14,16 +14,32 @@ from loads import Latency, Outcome, Spec
 from peers import Broken, Heard, Peer, TurnedAway
 from processes import cpu_seconds, rss_kib
 
-__all__ = ["PATIENCE", "Gauge", "Line", "Lines"]
+__all__ = ["Gauge", "Line", "Lines", "Patience"]
 
-PATIENCE: Final = 30.0
-"""Seconds in which what was sent has to arrive."""
+_PATIENCE: Final = 30.0
+"""Seconds in which something of what is waited for has to come."""
 
 _READ: Final = 256 * 1024
 _OPENING: Final = 100
 """Connections that may be opening at once; servers refuse beyond some."""
 _AGAIN: Final = 0.1
 """Seconds until somebody who was turned away tries again, and up to as long once more."""
+
+
+class Patience:
+    """Ends the wait for what comes no nearer: a server may be slow, but must not lose anything."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._until = 0.0
+
+    def last(self, seen: object, what: str) -> None:
+        """Look how far it is; `what` is what is wrong if that has not changed for long."""
+        now = time.perf_counter()
+        if seen != self._seen:
+            self._seen, self._until = seen, now + _PATIENCE
+        elif now > self._until:
+            raise Broken(what)
 
 
 class Line:
@@ -80,14 +96,14 @@ class Lines:
         lines = [Line(peer, hear or _ignore) for peer in peers]
         self._insisting = insist
         waiting = deque(lines)
-        patience = time.perf_counter() + PATIENCE + len(lines) / 50
+        patience = Patience()
         while waiting or self._opening or self._again:
             while waiting and len(self._opening) < at_once:
                 self._connect(waiting.popleft())
             if self._again and self._again[0][0] < time.perf_counter():
                 self._connect(self._again.pop(0)[1])
-            if time.perf_counter() > patience:
-                raise Broken(f"{len(self._opening) + len(self._again)} connections do not open")
+            left = len(waiting) + len(self._opening) + len(self._again)
+            patience.last(left, f"{left} connections do not open")
             self.turn(0.01)
         return lines
 

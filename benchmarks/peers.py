@@ -74,8 +74,8 @@ class Peer(ABC):
         self.acknowledging = True
         """Whether what is delivered is acknowledged; a slow reader leaves it."""
         self.told = 0
-        self.behind = False
-        """Whether there is more that this user has missed."""
+        self.behind = 0
+        """How many messages this user has missed and does not have yet."""
 
     def again(self) -> Self:
         """Of the same user, for another connection."""
@@ -244,7 +244,7 @@ class TrioChat(WebSocketPeer):
             self.opened = True
             self._seq = self._acknowledged = number(data, data.index(b'"cursor":', start) + 9)
             self._head = number(data, data.index(b'"head":', start) + 7)
-            self.behind = self._seq < self._head
+            self.behind = max(self._head - self._seq, 0)
         elif data.startswith(b'{"type":"history"', start):
             return Heard(answered=1)
         elif data.startswith((b'{"type":"error"', b'{"type":"gap"'), start):
@@ -256,7 +256,7 @@ class TrioChat(WebSocketPeer):
 
     def _note(self, data: bytes, start: int, stop: int) -> None:
         self._seq = max(self._seq, number(data, data.rindex(b'"seq":', start, stop) + 6))
-        self.behind = self._seq < self._head
+        self.behind = max(self._head - self._seq, 0)
 
     def read(self) -> bytes:
         if self._seq == self._acknowledged or not self.acknowledging:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from growth import by_connections
-from measuring import Case, Measured, alternated, conditions, medians, save, table
+from measuring import Case, Measured, alternated, conditions, medians, names, save, table
 from one_pair import one_pair
 from systems import SYSTEMS
 
@@ -93,7 +93,7 @@ BENCHMARKS: Final[dict[str, Callable[[float], list[Case]]]] = {
 }
 
 
-def run(name: str, runs: int, seconds: float, folder: Path) -> None:
+def run(name: str, runs: int, seconds: float, folder: Path, systems: list[str]) -> None:
     """Measure one of them, print the medians, and keep the runs."""
     before = conditions()
     print(f"{name}:")
@@ -103,7 +103,8 @@ def run(name: str, runs: int, seconds: float, folder: Path) -> None:
         save(folder / "one-pair.json", name, measured, before, parts=parts)
         return
     kept = folder / f"{name.replace(' ', '-')}.json"
-    measured = alternated(BENCHMARKS[name](seconds), runs, lambda so_far: save(kept, name, so_far, before))
+    cases = [case for case in BENCHMARKS[name](seconds) if case.system in systems]
+    measured = alternated(cases, runs, lambda so_far: save(kept, name, so_far, before))
     rows = dict.fromkeys((one.work, one.system) for one in measured)
     of = {row: medians(one for one in measured if (one.work, one.system) == row) for row in rows}
     print(f"\n{table({f'{work}: {system}': figures for (work, system), figures in of.items()})}\n")
@@ -119,11 +120,12 @@ def main() -> None:
         "--seconds", type=float, default=4.0, help="of each run; fewer connect and wait if it is less than 4"
     )
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the files go")
+    parser.add_argument("--systems", type=names, default=",".join(ALL), help="only these, of those that are measured")
     options = parser.parse_args()
     if unknown := set(options.names) - set(everything):
         parser.error(f"there is no {' or '.join(sorted(unknown))}: {', '.join(everything)}")
     for name in options.names or everything:
-        run(name, options.runs, options.seconds, options.folder)
+        run(name, options.runs, options.seconds, options.folder, options.systems)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def _ejabberd(port: int, folder: Path) -> list[str]:
 hosts: [localhost]
 loglevel: error
 listen:
-  - {{port: {port}, ip: 127.0.0.1, module: ejabberd_c2s, shaper: none}}
+  - {{port: {port}, ip: 127.0.0.1, module: ejabberd_c2s, shaper: none, backlog: 1024}}
 auth_method: external
 extauth_program: "{sys.executable} {folder}/everybody.py"
 shaper_rules: {{max_user_offline_messages: [{{1000000: all}}]}}
@@ -210,27 +210,22 @@ def counting_syncs(server: Server) -> Iterator[Callable[[], int | None]]:
     `perf` looks on from the kernel, which costs the server next to nothing. Where it may not, the count is None.
     """
     calls = "syscalls:sys_enter_fsync,syscalls:sys_enter_fdatasync,syscalls:sys_enter_msync"
-    counted: int | None = None
+    command = ["perf", "stat", "-x,", "-e", calls, "-p", ",".join(map(str, server.pids))]
     try:
-        command = ["perf", "stat", "-x,", "-e", calls, "-p", ",".join(map(str, server.pids))]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603
     except FileNotFoundError:
         yield lambda: None
         return
 
-    def stop() -> int | None:
-        nonlocal counted
-        if process.poll() is None or process.returncode == 0:
+    def counted() -> int | None:
+        if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            _, told = process.communicate()
-            counts = [line.partition(",")[0] for line in told.splitlines() if "sys_enter" in line]
-            if counts and all(count.isdigit() for count in counts):
-                counted = sum(map(int, counts))
-        return counted
+        _, told = process.communicate()
+        counts = [row.partition(",")[0] for row in told.splitlines() if "sys_enter" in row]
+        return sum(map(int, counts)) if counts and all(count.isdigit() for count in counts) else None
 
     try:
-        yield stop
+        yield counted
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()

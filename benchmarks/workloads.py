@@ -9,9 +9,9 @@ from itertools import cycle
 from typing import Final
 
 import msgspec
-from lines import PATIENCE, Gauge, Line, Lines
+from lines import Gauge, Line, Lines, Patience
 from loads import Outcome, Spec, latency
-from peers import Asker, Broken, Heard
+from peers import Asker, Heard
 from processes import rss_kib
 from rival_peers import PEERS
 
@@ -69,10 +69,10 @@ class Traffic:
 
     def finish(self) -> None:
         """Wait until everything is answered and delivered."""
-        patience = time.perf_counter() + PATIENCE
+        patience = Patience()
         while self._under_way:
-            if time.perf_counter() > patience:
-                raise Broken(f"of {self.sent} messages {self.answered} were answered, {self.delivered} delivered")
+            so_far = f"of {self.sent} messages {self.answered} were answered, {self.delivered} delivered"
+            patience.last((self.answered, self.delivered), so_far)
             self.lines.turn(1.0)
 
     @property
@@ -125,10 +125,9 @@ def _pairs(spec: Spec, lines: Lines) -> tuple[list[Line], list[Line]]:
     writing = [make(sender, recipient) for sender, recipient in zip(senders, recipients, strict=True)]
     reading = [] if make.ALONE else [make(recipient, sender) for sender, recipient in zip(senders, recipients, strict=True)]
     opened = lines.open(reading + writing)
-    patience = time.perf_counter() + 4 * PATIENCE
-    while any(line.peer.behind for line in opened):
-        if time.perf_counter() > patience:
-            raise Broken("what was missed does not arrive")
+    patience = Patience()
+    while behind := sum(line.peer.behind for line in opened):
+        patience.last(behind, "what was missed does not arrive")
         lines.turn(1.0)
     return opened[len(reading) :], opened[: len(reading)]
 
@@ -189,11 +188,10 @@ def offline(spec: Spec) -> Outcome:
         return b""
 
     lines.open([reader.again() for reader in readers], hear=count)
-    patience = began + PATIENCE + spec.messages / 1000
+    patience = Patience()
     told = make.TELLS
     while arrived < traffic.sent or (told and any(line.peer.told < quota for line in senders)):
-        if time.perf_counter() > patience:
-            raise Broken(f"{arrived} of {traffic.sent} were delivered")
+        patience.last((arrived, sum(line.peer.told for line in senders)), f"{arrived} of {traffic.sent} were delivered")
         lines.turn(1.0)
     outcome.more["drained"] = traffic.sent / (last - began)
     if told:

@@ -84,9 +84,9 @@ def results() -> dict[str, Result]:
     return {path.stem: Result(json.loads(path.read_text())) for path in sorted(RESULTS.glob("*.json"))}
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table; in its first columns are words, in the others numbers."""
+    lines = [head, ["---" if column < words else "---:" for column in range(len(head))], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -105,7 +105,7 @@ def cases(result: Result, *, by_work: bool = True, beside: str | None = None) ->
         rows.append(row)
     if beside is not None:
         head.append(f"× {NAMES.get(beside, beside).partition(' (')[0]}")
-    return markdown(head, rows)
+    return markdown(head, rows, 2 if by_work else 1)
 
 
 def _times(value: float | None) -> str:
@@ -137,13 +137,13 @@ def targets(of: Mapping[str, Result]) -> str:
     if idle := of.get("idle"):
         ours = median(idle.of(*[case for case in idle.cases if case[0] == OURS][-1]))
         rows.append(("an idle connection", "≤ 30 KiB", f"{ours['kib_each']:.1f} KiB"))
-    return markdown(["work", "aim", "measured"], rows)
+    return markdown(["work", "aim", "measured"], rows, 2)
 
 
 def safe(result: Result) -> str:
     """What each system has on disk when it says that it has a message."""
     rows = [(NAMES.get(name, name), words) for name, words in result.kept["safe"].items()]
-    return "\n".join(["| system | safe when it acknowledges |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)])
+    return markdown(["system", "safe when it acknowledges"], rows, 2)
 
 
 def conditions(of: Mapping[str, Result]) -> str:

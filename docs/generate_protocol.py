@@ -38,8 +38,9 @@ ASYNCAPI: Final = DOCS / "protocol" / "asyncapi.json"
 _GENERATED: Final = f"Generated from trio_chat/frames.py by `{COMMAND}`; do not edit."
 
 CLIENT: Final = tuple(frame.__name__ for frame in get_args(wire.ClientFrame))
+PUSH: Final = tuple(frame.__name__ for frame in get_args(wire.PushRequest))
 SERVER: Final = tuple(frame.__name__ for frame in get_args(wire.ServerFrame))
-ITEMS: Final = ("Message", "StoredItem", "SearchHit", "Conversation", "Device")
+ITEMS: Final = ("Message", "StoredItem", "SearchHit", "Conversation", "Device", "PushProvider", "PushTarget")
 
 _ID: Final = "The id of this entry, chosen by the client: a UUID."
 _TO: Final = "The other user of the conversation, to whom `target` was sent."
@@ -148,6 +149,29 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {"ref": _REF, "user": "Of whom, a user."},
     ),
     "Blocks": ("List whom the user blocks. Answered by `blocked`.", {"ref": _REF}),
+    "PushRegister": (
+        "The device of this connection can be reached there while it is away. Answered by `push`.",
+        {
+            "ref": _REF,
+            "provider": "Through whom: the `name` of one of the providers that a `push` lists.",
+            "kind": "What the target is to that provider.",
+            "target": "Where. A secret of this device's; nobody is told it again.",
+        },
+    ),
+    "PushUnregister": (
+        "The device of this connection is not to be reached so any more. Answered by `push`.",
+        {"ref": _REF, "provider": "Not through this one; if it is left out, through none."},
+    ),
+    "PushQuestion": ("How can devices be reached, and what has the user said about it? Answered by `push`.", {"ref": _REF}),
+    "Mute": (
+        "Do not tell the user's devices of somebody's messages while they are away. Answered by `push`.",
+        {"ref": _REF, "user": "Of whose, a user."},
+    ),
+    "Unmute": ("Tell them again. Answered by `push`.", {"ref": _REF, "user": "Of whose, a user."}),
+    "Quiet": (
+        "Tell the user's devices of nothing while they are away, or do so again. Answered by `push`.",
+        {"ref": _REF, "quiet": "Whether they are to be told of nothing."},
+    ),
     "Ping": ("Are you there? Answered by `pong`.", {}),
     "Welcome": (
         "The first frame of a connection: who the server takes the client for, and where the connection starts.",
@@ -300,6 +324,29 @@ FRAMES: Final[dict[str, tuple[str, dict[str, str]]]] = {
         "The answer to `block`, `unblock` and `blocks`. One frame, however many there are.",
         {"ref": _ANSWERS_REF, "users": "Whom the user blocks now, by name."},
     ),
+    "PushAnswer": (
+        "The answer to the requests about push. One frame, however much it is.",
+        {
+            "ref": _ANSWERS_REF,
+            "providers": "Through whom devices can be reached.",
+            "targets": "Where the user's devices can be, all of them, in the order of their names.",
+            "muted": "Of whose messages they are not told, by name.",
+            "quiet": "Whether they are told of nothing.",
+        },
+    ),
+    "PushProvider": (
+        "A push provider.",
+        {"name": "Its name.", "key": "For Web Push: the `applicationServerKey` that a browser subscribes with."},
+    ),
+    "PushTarget": (
+        "Where a device can be reached, without what is secret of it.",
+        {
+            "device": "The name of the device.",
+            "provider": "Through whom.",
+            "kind": "What the target is to that provider.",
+            "registered": "When it was last registered, in Unix milliseconds.",
+        },
+    ),
     "Gap": (
         "Entries that this connection would have been sent are no longer held.",
         {"from": "The first position that is missing.", "to": "The last position that is missing."},
@@ -337,7 +384,7 @@ UNTOLD: Final = {
     "request_rate": ("requests a second", "Frames with a `ref`, per user, over all connections; then `rate_limited`."),
     "request_burst": ("requests", "How many a user may make at once."),
     "queries": ("requests", "Of a connection, that may wait while one is answered; then `overloaded`. [Q1]"),
-    "blocks": ("users", "Whom one user may block; then `not_allowed`."),
+    "blocks": ("users", "Whom one user may block, and may mute; then `not_allowed`."),
     "presence_delay": ("seconds", "From the end of a user's last connection until watchers are told."),
     "refusals": (
         "a minute",
@@ -377,7 +424,7 @@ ANSWERS: Final = {
     ErrorCode.BAD_FRAME: "any frame",
     ErrorCode.TOO_LARGE: "`send`, `edit`",
     ErrorCode.ID_CONFLICT: _DRAFTS,
-    ErrorCode.NOT_ALLOWED: "`send`, `block`",
+    ErrorCode.NOT_ALLOWED: "`send`, `block`, requests about push",
     ErrorCode.CURSOR_AHEAD: "`ack`, `read`",
     ErrorCode.BAD_QUERY: f"{_DRAFTS}, requests",
     ErrorCode.RATE_LIMITED: f"{_DRAFTS}, requests",
@@ -582,6 +629,7 @@ def _operations(names: Mapping[str, str]) -> dict[str, Any]:
         **dict.fromkeys(("Ack", "Read", "Typing"), ("Error",)),
         **{name: (f"{name}Answer", "Error") for name in ("History", "Search", "Conversations", "Devices")},
         **dict.fromkeys(("Block", "Unblock", "Blocks"), ("Blocked", "Error")),
+        **dict.fromkeys(PUSH, ("PushAnswer", "Error")),
         "RemoveDevice": ("DevicesAnswer", "Error"),
         "Watch": ("Presence", "Error"),
         "Ping": ("Pong",),

@@ -92,6 +92,27 @@ def test_what_is_shown_can_be_read_back(tmp_path: Path) -> None:
     assert all(line.reason.endswith(".") for line in configured.lines())
 
 
+def test_push_is_configured_beside_the_rest(tmp_path: Path) -> None:
+    """Else the providers' settings need a way of their own; or a URL with a token in it is printed."""
+    file = written(tmp_path, 'window = 5\npush_vapid_key = "é.pem"\npush_vapid_subject = "mailto:a@b.example"')
+    environ = {
+        "TRIO_CHAT_PUSH_INCLUDE_TEXT": "true", "TRIO_CHAT_PUSH_WEBHOOK_URL": "https://app.example/?s3cret",
+        "TRIO_CHAT_PUSH_WEBHOOK_SECRET_FILE": "secret", "TRIO_CHAT_PUSH_FCM_ACCOUNT": "off", "TRIO_CHAT_PUSH_X": "1",
+    }  # fmt: skip
+    configured = load(environ, file)
+    push = configured.push
+    assert (configured.settings.window, configured.ignored) == (5, ["TRIO_CHAT_PUSH_X"])
+    assert (push.push_vapid_key, push.push_webhook_url) == ("é.pem", "https://app.example/?s3cret")
+    assert (push.push_include_text, push.push_fcm_account, push.push_delay) == (True, None, 5.0)
+    shown = {line.name: (line.value, line.source) for line in configured.lines()}
+    assert shown["push_webhook_url"] == ('"***"', "TRIO_CHAT_PUSH_WEBHOOK_URL")
+    assert shown["push_include_text"] == ("true", "TRIO_CHAT_PUSH_INCLUDE_TEXT")
+    assert shown["push_vapid_key"] == ('"é.pem"', str(file))
+    assert shown["push_fcm_account"][0] == '"off"'
+    with pytest.raises(ConfigurationError, match="push needs both"):
+        load({"TRIO_CHAT_PUSH_VAPID_KEY": "x"})
+
+
 def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever pastes the output into a report would publish a key."""
     hint = Annotated[int, msgspec.Meta(description="x.", extra={"secret": True})]

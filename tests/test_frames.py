@@ -57,6 +57,7 @@ def test_a_request_has_an_answer_of_its_own_kind(frame: type[Struct]) -> None:
     """Else a client cannot tell which of the frames that come is the answer: each has the `ref`, or is a presence."""
     answers = {
         "blocks": "blocked", "block": "blocked", "unblock": "blocked", "remove_device": "devices", "watch": "presence",
+        **dict.fromkeys(wire.PUSH_FEATURES, "push"),
     }  # fmt: skip
     tag = str(frame.__struct_config__.tag)
     (answer,) = [kind for kind in SERVER if kind.__struct_config__.tag == answers.get(tag, tag)]
@@ -81,6 +82,11 @@ def test_a_question_on_the_wire_is_the_query_of_the_library(
     tag = frame.__struct_config__.tag
     (answer,) = [kind for kind in SERVER if kind.__struct_config__.tag == tag]
     assert set(answer.__struct_fields__) == {"ref", *page.__struct_fields__}
+
+
+def test_a_target_stands_in_no_log() -> None:
+    """Else whoever reads a log can send a phone what they like."""
+    assert "secret" not in repr(wire.PushRegister(ref="r", provider="fcm", kind="token", target="secret"))
 
 
 def test_what_is_left_out_means_what_it_says() -> None:

@@ -34,9 +34,17 @@ from trio_chat.wire import (
     History,
     HistoryAnswer,
     Messages,
+    Mute,
     Ping,
     Pong,
     Presence,
+    PushAnswer,
+    PushProvider,
+    PushQuestion,
+    PushRegister,
+    PushTarget,
+    PushUnregister,
+    Quiet,
     Read,
     ReadElsewhere,
     Receipt,
@@ -50,6 +58,7 @@ from trio_chat.wire import (
     Typing,
     TypingFrom,
     Unblock,
+    Unmute,
     Watch,
     Welcome,
 )
@@ -132,6 +141,20 @@ def send(*, id: bytes = b'"i"', to: bytes = b'"bob"', text: bytes = b'"hi"', mor
         (b'{"type":"block","ref":"r","user":"eve"}', Block(ref="r", user="eve")),
         (b'{"type":"unblock","ref":"r","user":"eve"}', Unblock(ref="r", user="eve")),
         (b'{"type":"blocks","ref":"r"}', Blocks(ref="r")),
+        (
+            b'{"type":"push_register","ref":"r","provider":"p","kind":"token","target":"{\\"a\\":1}"}',
+            PushRegister(ref="r", provider="p", kind="token", target='{"a":1}'),
+        ),
+        (
+            b'{"type":"push_register","ref":"r","provider":"p","kind":"k","target":"%s"}' % (b"x" * 4096),
+            PushRegister(ref="r", provider="p", kind="k", target="x" * 4096),
+        ),
+        (b'{"type":"push_unregister","ref":"r"}', PushUnregister(ref="r")),
+        (b'{"type":"push_unregister","ref":"r","provider":"p"}', PushUnregister(ref="r", provider="p")),
+        (b'{"type":"push","ref":"r"}', PushQuestion(ref="r")),
+        (b'{"type":"mute","ref":"r","user":"eve"}', Mute(ref="r", user="eve")),
+        (b'{"type":"unmute","ref":"r","user":"eve"}', Unmute(ref="r", user="eve")),
+        (b'{"type":"quiet","ref":"r","quiet":true}', Quiet(ref="r", quiet=True)),
     ],
 )
 def test_accepts(payload: bytes, frame: ClientFrame) -> None:
@@ -522,6 +545,12 @@ client_frames: st.SearchStrategy[ClientFrame] = st.one_of(
     st.builds(Block, ref=ids, user=names),
     st.builds(Unblock, ref=ids, user=names),
     st.builds(Blocks, ref=ids),
+    st.builds(PushRegister, ref=ids, provider=ids, kind=ids, target=names),
+    st.builds(PushUnregister, ref=ids, provider=st.none() | ids),
+    st.builds(PushQuestion, ref=ids),
+    st.builds(Mute, ref=ids, user=names),
+    st.builds(Unmute, ref=ids, user=names),
+    st.builds(Quiet, ref=ids, quiet=st.booleans()),
     st.builds(Ping),
 )
 
@@ -610,6 +639,16 @@ other_frames: st.SearchStrategy[ServerFrame] = st.one_of(
         ).map(tuple),
     ),
     st.builds(Blocked, ref=ids, users=st.lists(names, max_size=3).map(tuple)),
+    st.builds(
+        PushAnswer,
+        ref=ids,
+        providers=st.lists(st.builds(PushProvider, name=names, key=st.none() | names), max_size=2).map(tuple),
+        targets=st.lists(st.builds(PushTarget, device=names, provider=names, kind=names, registered=seqs), max_size=2).map(
+            tuple
+        ),
+        muted=st.lists(names, max_size=3).map(tuple),
+        quiet=st.booleans(),
+    ),
 )
 server_frames = listings | other_frames
 
@@ -786,6 +825,24 @@ def test_features_are_the_client_frames() -> None:
             },
         ),
         (Blocked(ref="r", users=("eve",)), {"type": "blocked", "ref": "r", "users": ["eve"]}),
+        (
+            PushAnswer(
+                ref="r",
+                providers=(PushProvider(name="fcm"), PushProvider(name="web_push", key="B")),
+                targets=(PushTarget(device="d", provider="fcm", kind="token", registered=1),),
+                muted=("eve",),
+                quiet=False,
+            ),
+            {
+                "type": "push",
+                "ref": "r",
+                "providers": [{"name": "fcm"}, {"name": "web_push", "key": "B"}],
+                "targets": [{"device": "d", "provider": "fcm", "kind": "token", "registered": 1}],
+                "muted": ["eve"],
+                "quiet": False,
+            },
+        ),
+        (PushUnregister(ref="r"), {"type": "push_unregister", "ref": "r"}),
         (Receipt(peer="b", delivered=4), {"type": "receipt", "peer": "b", "delivered": 4}),
         (Receipt(peer="b", read=4), {"type": "receipt", "peer": "b", "read": 4}),
         (ReadElsewhere(peer="b", seq=4), {"type": "read", "peer": "b", "seq": 4}),

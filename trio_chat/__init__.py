@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import StoreLocked as StoreLocked
     from .errors import StoreUnavailable as StoreUnavailable
     from .errors import TooLarge as TooLarge
+    from .keeping import Retained as Retained
     from .model import Identity as Identity
     from .model import Message as Message
     from .observation import BlockChanged as BlockChanged
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from .policy import Hooks as Hooks
     from .policy import Outgoing as Outgoing
     from .push.settings import Push as Push
+    from .push_frames import PushProvider as PushProvider
+    from .push_frames import PushSettings as PushSettings
+    from .push_frames import PushTarget as PushTarget
     from .retrieval import Conversation as Conversation
     from .retrieval import ConversationsPage as ConversationsPage
     from .retrieval import ConversationsQuery as ConversationsQuery
@@ -93,6 +97,7 @@ _HOMES: Final = {
         "StoreUnavailable",
         "TooLarge",
     ),
+    ".keeping": ("Retained",),
     ".model": ("Identity", "Message"),
     ".observation": (
         "BlockChanged",
@@ -107,6 +112,7 @@ _HOMES: Final = {
     ".operations.admin": ("serve_admin",),
     ".policy": ("Hooks", "Outgoing"),
     ".push.settings": ("Push",),
+    ".push_frames": ("PushProvider", "PushSettings", "PushTarget"),
     ".retrieval": (
         "Conversation",
         "ConversationsPage",

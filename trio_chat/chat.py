@@ -19,11 +19,11 @@ from .core.events import Connected, Drain, Revoked
 from .core.outbox import Unregister
 from .core.workload import Workload
 from .errors import CloseCode, ConfigurationError
+from .keep_voice import KeepVoice
 from .observation import EventStream
 from .policy import Hooks
-from .push.dispatcher import Dispatcher, ProviderFigures
+from .push.dispatcher import Backlog, Dispatcher, ProviderFigures
 from .push.settings import Push
-from .push_voice import PushVoice
 from .registry import Progress, Registry, SessionPort
 from .settings import Settings
 from .sparing import SparingLog
@@ -54,7 +54,7 @@ class Statistics(Workload, frozen=True, kw_only=True):
     `handshakes` are those of the `connections` that nobody knows yet. `closed` counts the connections that the server
     closed, by the code they were told; who left is not among them. `turned_away` counts the requests that were refused
     before there was a WebSocket, by their HTTP status. `uptime` is in seconds. `push` is what came of telling people who are
-    away, by provider.
+    away, by provider, and `outbox` what waits for that.
     """
 
     connections: int
@@ -65,6 +65,7 @@ class Statistics(Workload, frozen=True, kw_only=True):
     sizes: Sizes
     uptime: float
     push: dict[str, ProviderFigures] = msgspec.field(default_factory=dict)
+    outbox: Backlog = Backlog()
 
 
 class _LiveSession(SessionPort, Protocol):
@@ -75,8 +76,8 @@ class _LiveSession(SessionPort, Protocol):
     def cancel(self) -> None: ...
 
 
-class Chat(PushVoice):
-    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings; `PushVoice` is what it does for it.
+class Chat(KeepVoice):
+    """A running chat. Made by `open_chat`; served by `serve_tcp` and its siblings; `KeepVoice` is what it does for it.
 
     `draining` is set when no new connection is to be taken.
     """
@@ -91,11 +92,10 @@ class Chat(PushVoice):
         hooks: Hooks | None = None,
         push: Push | None = None,
     ) -> None:
-        registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks)
-        super().__init__(store, registry, settings, push)
+        registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks, push=push)
+        super().__init__(store, registry, settings, push, clock)
         self._dispatcher = None if push is None else Dispatcher(push, store.outbox, registry.ride, clock)
         self.admission = Admission(settings)
-        self.clock = clock
         self.revalidations = trio.CapacityLimiter(settings.revalidations)
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
@@ -135,6 +135,7 @@ class Chat(PushVoice):
             sizes=self._store.space(),
             uptime=trio.current_time() - self._began,
             push={} if self._dispatcher is None else self._dispatcher.figures(),
+            outbox=Backlog() if self._dispatcher is None else self._dispatcher.backlog(),
             **msgspec.structs.asdict(self.registry.workload()),
         )
 
@@ -235,13 +236,22 @@ class Chat(PushVoice):
         well = False
         try:
             with self._lifeline:
-                await self.registry.run()
+                await self._run_all()
             well = True
         finally:
             self._ended = True
             self._failed = not well
             for session in self._live.values():
                 session.cancel()
+
+    async def _run_all(self) -> None:
+        if not self._retention:
+            await self.registry.run()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep)
+            await self.registry.run()
+            nursery.cancel_scope.cancel()
 
     async def _close(self) -> None:
         """Drain, and then have what push is at come to an end."""

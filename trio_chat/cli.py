@@ -20,6 +20,7 @@ _HOMES: Final = {
     "migrate": "operations.migrate",
     "push": "operations.push",
     "restore": "operations.backup",
+    "retain": "operations.retain",
     "revoke": "operations.running",
     "send": "terminal.send",
     "serve": "operations.serve",

@@ -189,7 +189,7 @@ class Committer:
         push: list[Refused | None] = []
         for change in batch.push:
             result = await single.append(Batch(push=(change,)))
-            push.append(result if isinstance(result, Refused) else None)
+            push.append(result if isinstance(result, Refused) else next(iter(result.push), None))
         drafts: list[Stored | Refused] = []
         stopped: dict[ConnectionId, Refused] = {}  # sources that met a retryable refusal: what follows is refused, too (S4)
         for draft in batch.drafts:

@@ -1,4 +1,4 @@
-"""The settings of a server from outside: a TOML file, and over it the environment."""
+"""The settings of a server from outside, those of push among them: a TOML file, and over it the environment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from .errors import ConfigurationError
+from .push.options import PushOptions
 from .settings import Settings
 
 __all__ = ["PREFIX", "Configuration", "Line", "load"]
@@ -39,14 +40,14 @@ class Configuration(msgspec.Struct, frozen=True):
     settings: Settings
     sources: dict[str, str]
     ignored: list[str]
+    push: PushOptions = PushOptions()
 
     def lines(self) -> Iterator[Line]:
         """Every setting, in the order of the documentation."""
-        for name in Settings.__struct_fields__:
-            reason, secret = _reason(name)
-            value = getattr(self.settings, name)
-            shown = f'"{_OFF}"' if value is None else f'"{value}"' if isinstance(value, str) else str(value)
-            yield Line(name, '"***"' if secret else shown, self.sources.get(name, "default"), reason)
+        for part in (self.settings, self.push):
+            for name in part.__struct_fields__:
+                reason, secret = _reason(name)
+                yield Line(name, _shown(getattr(part, name), secret=secret), self.sources.get(name, "default"), reason)
 
 
 def load(environ: Mapping[str, str], file: Path | None = None, **options: Any) -> Configuration:
@@ -60,7 +61,7 @@ def load(environ: Mapping[str, str], file: Path | None = None, **options: Any) -
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
     for name, value in _read(file).items() if file is not None else ():
-        if name not in Settings.__struct_fields__:
+        if name not in _HINTS:
             raise ConfigurationError(f"{file}: there is no setting {name}; trio-chat settings lists them")
         values[name] = _converted(name, value, f"{file}: {name}", strict=True)
         sources[name] = str(file)
@@ -68,7 +69,7 @@ def load(environ: Mapping[str, str], file: Path | None = None, **options: Any) -
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
             name = variable.removeprefix(PREFIX).lower()
-            if name in Settings.__struct_fields__:
+            if name in _HINTS:
                 values[name] = _converted(name, text, variable, strict=False)
                 sources[name] = variable
             else:
@@ -77,7 +78,8 @@ def load(environ: Mapping[str, str], file: Path | None = None, **options: Any) -
         if value is not None:
             values[name] = _converted(name, value, name, strict=True)
             sources[name] = "command line"
-    return Configuration(Settings.of(**values), sources, sorted(ignored))
+    push = {name: values.pop(name) for name in PushOptions.__struct_fields__ if name in values}
+    return Configuration(Settings.of(**values), sources, sorted(ignored), PushOptions.of(**push))
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -89,7 +91,19 @@ def _read(file: Path) -> dict[str, object]:
         raise ConfigurationError(f"{file} is not TOML: {error}") from None
 
 
-_HINTS: Final = get_type_hints(Settings, include_extras=True)
+_HINTS: Final = {**get_type_hints(Settings, include_extras=True), **get_type_hints(PushOptions, include_extras=True)}
+
+
+def _shown(value: object, *, secret: bool) -> str:
+    """A value in TOML; a secret one is not told, but that there is one."""
+    if value is None:
+        return f'"{_OFF}"'
+    if secret:
+        return '"***"'
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return str(value).lower()
 
 
 def _reason(name: str) -> tuple[str, bool]:

@@ -11,7 +11,9 @@ from typing import Annotated, Final, TypeAlias, Union
 import msgspec
 from msgspec import Meta, Struct
 
+from .frame import ClientFrameBase, Frame, Ref
 from .model import Message, MessageId, Seq, UserName
+from .push_frames import Mute, PushAnswer, PushQuestion, PushRegister, PushUnregister, Quiet, Unmute
 from .retrieval import Conversation, ConversationsQuery, Device, HistoryQuery, SearchHit, SearchQuery
 
 __all__ = [
@@ -33,9 +35,15 @@ __all__ = [
     "History",
     "HistoryAnswer",
     "Messages",
+    "Mute",
     "Ping",
     "Pong",
     "Presence",
+    "PushAnswer",
+    "PushQuestion",
+    "PushRegister",
+    "PushUnregister",
+    "Quiet",
     "Read",
     "ReadElsewhere",
     "Receipt",
@@ -50,6 +58,7 @@ __all__ = [
     "Typing",
     "TypingFrom",
     "Unblock",
+    "Unmute",
     "Watch",
     "Welcome",
 ]
@@ -58,15 +67,7 @@ WATCHED: Final = 200
 """The most users a connection may watch."""
 
 
-class Frame(Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What every frame is."""
-
-
-class _ClientFrame(Frame, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
-    pass
-
-
-class Send(_ClientFrame, frozen=True, kw_only=True, tag="send", omit_defaults=True):
+class Send(ClientFrameBase, frozen=True, kw_only=True, tag="send", omit_defaults=True):
     """Send a message; answered by an item of `Stored` or an `Error` with its id.
 
     `reply_to` is the id of the message in the conversation with `to` that this one answers: `to`'s, or else one's own.
@@ -78,7 +79,7 @@ class Send(_ClientFrame, frozen=True, kw_only=True, tag="send", omit_defaults=Tr
     reply_to: MessageId | None = None
 
 
-class Edit(_ClientFrame, frozen=True, kw_only=True, tag="edit"):
+class Edit(ClientFrameBase, frozen=True, kw_only=True, tag="edit"):
     """Replace the text of one's own message `target` in the conversation with `to` (L5). Answered as `Send`.
 
     An entry of its own, with an `id` of its own.
@@ -90,7 +91,7 @@ class Edit(_ClientFrame, frozen=True, kw_only=True, tag="edit"):
     text: Annotated[str, Meta(min_length=1)]
 
 
-class Delete(_ClientFrame, frozen=True, kw_only=True, tag="delete"):
+class Delete(ClientFrameBase, frozen=True, kw_only=True, tag="delete"):
     """Delete the text of one's own message `target` in the conversation with `to`, and of its edits. As `Edit`."""
 
     id: MessageId
@@ -98,87 +99,83 @@ class Delete(_ClientFrame, frozen=True, kw_only=True, tag="delete"):
     target: MessageId
 
 
-class Ack(_ClientFrame, frozen=True, kw_only=True, tag="ack"):
+class Ack(ClientFrameBase, frozen=True, kw_only=True, tag="ack"):
     """This device has every entry up to `seq` safely. Cumulative; not answered."""
 
     seq: Seq
 
 
-class Read(_ClientFrame, frozen=True, kw_only=True, tag="read"):
+class Read(ClientFrameBase, frozen=True, kw_only=True, tag="read"):
     """The user has read `peer`'s messages up to `seq` (R3). Not answered; the user's other devices are told."""
 
     peer: UserName
     seq: Seq
 
 
-class Typing(_ClientFrame, frozen=True, kw_only=True, tag="typing"):
+class Typing(ClientFrameBase, frozen=True, kw_only=True, tag="typing"):
     """The user is writing to `to`, or stopped. Ephemeral; not answered."""
 
     to: UserName
     typing: bool
 
 
-class Ping(_ClientFrame, frozen=True, kw_only=True, tag="ping"):
+class Ping(ClientFrameBase, frozen=True, kw_only=True, tag="ping"):
     """Are you there? For browsers, whose scripts cannot send a WebSocket ping; answered by `Pong`."""
 
 
-Ref: TypeAlias = MessageId
-"""What a client calls a request, to know its answer by: 1 to 64 characters."""
-
-
-class Watch(_ClientFrame, frozen=True, kw_only=True, tag="watch"):
+class Watch(ClientFrameBase, frozen=True, kw_only=True, tag="watch"):
     """Whose presence to follow on this connection; replaces the earlier list. Answered by a `Presence` for each."""
 
     ref: Ref
     users: Annotated[tuple[UserName, ...], Meta(max_length=WATCHED)]
 
 
-class History(HistoryQuery, _ClientFrame, frozen=True, kw_only=True, tag="history", omit_defaults=True):
+class History(HistoryQuery, ClientFrameBase, frozen=True, kw_only=True, tag="history", omit_defaults=True):
     """Retrieve chosen messages; answered by a `HistoryAnswer` with the `ref`."""
 
     ref: Ref
 
 
-class Search(SearchQuery, _ClientFrame, frozen=True, kw_only=True, tag="search", omit_defaults=True):
+class Search(SearchQuery, ClientFrameBase, frozen=True, kw_only=True, tag="search", omit_defaults=True):
     """Find messages by their words; answered by a `SearchAnswer` with the `ref`."""
 
     ref: Ref
 
 
-class Conversations(ConversationsQuery, _ClientFrame, frozen=True, kw_only=True, tag="conversations", omit_defaults=True):
+class Conversations(ConversationsQuery, ClientFrameBase, frozen=True, kw_only=True, tag="conversations", omit_defaults=True):
     """List the user's conversations; answered by a `ConversationsAnswer` with the `ref`."""
 
     ref: Ref
 
 
-class Devices(_ClientFrame, frozen=True, kw_only=True, tag="devices"):
+class Devices(ClientFrameBase, frozen=True, kw_only=True, tag="devices"):
     """List the user's devices; answered by a `DevicesAnswer` with the `ref`."""
 
     ref: Ref
 
 
-class RemoveDevice(_ClientFrame, frozen=True, kw_only=True, tag="remove_device"):
+class RemoveDevice(ClientFrameBase, frozen=True, kw_only=True, tag="remove_device"):
     """Forget a device, and close its connection with 4401. Answered by a `DevicesAnswer`: those that are left."""
 
     ref: Ref
     device: UserName
 
 
-class Block(_ClientFrame, frozen=True, kw_only=True, tag="block"):
+class Block(ClientFrameBase, frozen=True, kw_only=True, tag="block"):
     """Stop hearing from a user, who cannot tell (B1). Answered by a `Blocked` with the `ref`."""
 
     ref: Ref
     user: UserName
 
 
-class Unblock(_ClientFrame, frozen=True, kw_only=True, tag="unblock"):
+class Unblock(ClientFrameBase, frozen=True, kw_only=True, tag="unblock"):
     """Hear from a user again, from now on. Answered by a `Blocked` with the `ref`."""
 
     ref: Ref
     user: UserName
 
 
-class Blocks(_ClientFrame, frozen=True, kw_only=True, tag="blocks"):
+class Blocks(ClientFrameBase, frozen=True, kw_only=True, tag="blocks"):
     """List whom the user blocks; answered by a `Blocked` with the `ref`."""
 
     ref: Ref
@@ -200,6 +197,12 @@ ClientFrame: TypeAlias = Union[
     Block,
     Unblock,
     Blocks,
+    PushRegister,
+    PushUnregister,
+    PushQuestion,
+    Mute,
+    Unmute,
+    Quiet,
     Ping,
 ]
 
@@ -351,6 +354,7 @@ ServerFrame: TypeAlias = Union[
     ConversationsAnswer,
     DevicesAnswer,
     Blocked,
+    PushAnswer,
     Gap,
     Error,
     Pong,

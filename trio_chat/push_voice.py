@@ -6,15 +6,13 @@ from .core.batch import Refused
 from .core.outbox import Mute, Preferences, PushChange, Quiet, Register, Registered, Unregister, Waiting
 from .errors import BadFrame, ConfigurationError
 from .push.settings import Push
+from .push_frames import TARGET_LENGTH
 from .registry import Registry
 from .settings import Settings
 from .store.base import Store
 from .voice import Voice, refuse, require, require_user
 
 __all__ = ["PushVoice"]
-
-TARGET_LENGTH = 4096
-"""Characters of a target: a Web Push subscription is the longest, with some 500."""
 
 
 class PushVoice(Voice):
@@ -38,13 +36,12 @@ class PushVoice(Voice):
             ConfigurationError: the chat was opened without push.
         """
         require_user(user, device)
-        providers = {one.name: one for one in self._configured().providers}
-        require(provider in providers, "there is no such push provider")
+        push = self._configured()
         right = "\x00" not in kind + target
         require(right and 0 < len(target) <= TARGET_LENGTH and len(kind) <= 64, "this cannot be a push target")
         try:
             f"{kind}{target}".encode()
-            providers[provider].check_target(kind, target)
+            push.check_target(provider, kind, target)
         except UnicodeEncodeError:
             raise BadFrame("half a surrogate pair is no target") from None
         except ValueError as error:

@@ -124,19 +124,19 @@ class Questions:
         try:
             if isinstance(ask.question, wire.Watch):
                 return Stood(ask.connection, await self._store.standings(user, ask.question.users))
-            return Answered(ask.connection, await self._answer(user, ask.question))
+            return Answered(ask.connection, await self._answer(user, ask))
         except RequestRefused as refused:
             return Answered(ask.connection, ErrorCode(refused.code), str(refused))
         except StoreError as error:
             _log.error("a question could not be answered: %s", error)
             return Answered(ask.connection, error.code)
 
-    async def _answer(self, user: str, question: Question) -> ServerFrame:
+    async def _answer(self, user: str, ask: Ask) -> ServerFrame | ErrorCode:
         """The frame that answers the question, within the limit for a frame unless it holds a single item (C6)."""
         size = self._limit
         while True:
-            frame, items = await self._read(user, question, size)
-            whole = len(items) < 2 or size == 0 or isinstance(question, wire.Devices | wire.Blocks)
+            frame, items = await self._read(user, ask.question, size)
+            whole = len(items) < 2 or size == 0 or isinstance(ask.question, wire.Devices | wire.Blocks)
             if whole or len(wire.encode(frame)) <= self._limit:
                 return frame
             size //= 2  # names and texts that JSON escapes take up to six times what the store reckons with

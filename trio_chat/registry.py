@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import trio
@@ -15,19 +16,21 @@ from msgspec import Struct
 
 from .committer import Commits, Committer, Loader, Ride
 from .core.batch import Batch, ConnectionId, Refused, Results, Stored
-from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Resume, Send, Tell, Unjudge
+from .core.effects import Ask, Close, Effect, Fulfil, Judge, Load, Offer, Pause, Ping, Question, Resume, Send, Tell, Unjudge
 from .core.events import Connected, Event, Received, Requested, Tick, Ticket
 from .core.intake import Command
 from .core.machine import Core
-from .core.outbox import PushChange
+from .core.outbox import PushChange, Unregister
 from .core.workload import Workload
 from .errors import ChatClosed, CloseCode, ErrorCode
 from .observation import Observers
 from .policy import Hooks, Policy
+from .push.settings import Push
+from .push_requests import PushRequests
 from .questions import Questions
 from .settings import Settings
 from .store.base import Store
-from .wire import ServerFrame
+from .wire import PushRequest, ServerFrame
 
 __all__ = ["Outcome", "Progress", "Queues", "Registry", "SessionPort"]
 
@@ -124,9 +127,10 @@ class Registry:
         *,
         memory_path: bool = True,
         hooks: Hooks | None = None,
+        push: Push | None = None,
     ) -> None:
         hooks = hooks or Hooks()
-        self._core = Core(settings, memory_path=memory_path, judged=hooks.judge)
+        self._core = Core(settings, memory_path=memory_path, judged=hooks.judge, push=push is not None)
         self._inbox = _Inbox()
         self.put = self._inbox.put
         self.observers = Observers()
@@ -145,6 +149,10 @@ class Registry:
         self._sessions: dict[ConnectionId, SessionPort] = {}
         self._opening: dict[ConnectionId, Connected] = {}
         self._open: dict[ConnectionId, Connected] = {}
+        soon = partial(self.ride, soon=True)
+        self._about_push = (
+            None if push is None else PushRequests(store, self.put, settings, push, soon, self._open.__getitem__)
+        )
         self.alive: set[ConnectionId] = set()
         """Transports add their connection's id here whenever bytes moved."""
         self._idle = trio.Event()
@@ -164,6 +172,8 @@ class Registry:
         if (event := self._open.pop(connection, None)) is not None:
             self.observers.disconnected(event)
         self._questions.withdraw(connection)
+        if self._about_push is not None:
+            self._about_push.withdraw(connection)
         self.alive.discard(connection)
         self._inbox.wake()
 
@@ -191,7 +201,7 @@ class Registry:
             queues=Queues(
                 events=len(self._inbox),
                 pages=self._loader.waiting,
-                questions=self._questions.waiting,
+                questions=self._questions.waiting + (0 if self._about_push is None else self._about_push.waiting),
                 drafts=self._policy.waiting,
             ),
         )
@@ -242,6 +252,8 @@ class Registry:
                 nursery.start_soon(self._loader.run)
                 nursery.start_soon(self._questions.run)
                 nursery.start_soon(self._policy.run)
+                if self._about_push is not None:
+                    nursery.start_soon(self._about_push.run)
                 await self._turns()
                 nursery.cancel_scope.cancel()
         finally:
@@ -306,12 +318,25 @@ class Registry:
             elif isinstance(effect, Load):
                 self._loader.submit(effect.connection, effect.request)
             elif isinstance(effect, Ask):
-                self._questions.submit(effect)
+                self._questions_about(effect.question).submit(effect)
+            elif isinstance(effect, Close):
+                self._close(effect, session)
             else:
                 if (event := self._opening.get(effect.connection)) is not None and isinstance(effect, Resume):
                     self._open[effect.connection] = self._opening.pop(effect.connection)  # it is welcome
                     self.observers.connected(event)
                 _carry_out(effect, session)
+
+    def _questions_about(self, question: Question) -> Questions:
+        return self._about_push if self._about_push is not None and isinstance(question, PushRequest) else self._questions
+
+    def _close(self, effect: Close, session: SessionPort) -> None:
+        connected = self._open.get(effect.connection)
+        if self._about_push is not None and connected is not None and effect.code is CloseCode.UNAUTHORIZED:
+            # The device was revoked or removed, and its targets with it: so must be what it has registered since.
+            self._about_push.withdraw(effect.connection)
+            self.ride(Unregister(connected.user, connected.device), soon=True)
+        session.close(effect.code, effect.reason)
 
     def _fulfil(self, effect: Fulfil) -> None:
         call = self._calls.get(effect.ticket)
@@ -320,7 +345,7 @@ class Registry:
             call.done.set()
 
 
-def _carry_out(effect: Send | Offer | Tell | Pause | Resume | Ping | Close, session: SessionPort) -> None:
+def _carry_out(effect: Send | Offer | Tell | Pause | Resume | Ping, session: SessionPort) -> None:
     match effect:
         case Send(_, frame):
             session.send(frame)
@@ -334,5 +359,3 @@ def _carry_out(effect: Send | Offer | Tell | Pause | Resume | Ping | Close, sess
             session.pause()
         case Ping():
             session.ping()
-        case Close(_, code, reason):
-            session.close(code, reason)

@@ -104,6 +104,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 100.0
     revalidations: Annotated[int, _count("Calls of revalidate at once: it may share a database with all else.")] = 32
 
+    # How long what is stored is kept.
+    retain_days: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="Entries older than this leave the logs; None keeps them.")
+    ] = None
+    retain_per_user: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="All but so many entries of each log leave it; None: none do.")
+    ] = None
+    retain_bytes: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="The oldest messages leave until the rest weighs no more, each its text and 300; None: none do."),
+    ] = None
+    undelivered_days: Annotated[
+        float, Meta(gt=0, description="What no device of a user's has taken stays in that user's log for so long.")
+    ] = 30.0
+    retain_every: Annotated[float, _seconds("From one look at what has to go to the next.")] = 3600.0
+
     def __post_init__(self) -> None:
         if self.text_bytes > self.frame_bytes:
             raise ValueError("text_bytes is more than frame_bytes: no frame could carry such a text")

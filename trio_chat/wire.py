@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import BadQuery, ErrorCode, InvalidFrame
+from .frame import Frame, Ref
 from .frames import (
     WATCHED,
     Ack,
@@ -29,18 +30,22 @@ from .frames import (
     DevicesAnswer,
     Edit,
     Error,
-    Frame,
     Gap,
     History,
     HistoryAnswer,
     Messages,
+    Mute,
     Ping,
     Pong,
     Presence,
+    PushAnswer,
+    PushQuestion,
+    PushRegister,
+    PushUnregister,
+    Quiet,
     Read,
     ReadElsewhere,
     Receipt,
-    Ref,
     RemoveDevice,
     Search,
     SearchAnswer,
@@ -51,14 +56,17 @@ from .frames import (
     Typing,
     TypingFrom,
     Unblock,
+    Unmute,
     Watch,
     Welcome,
 )
 from .model import ID_LENGTH, Message, in_words, is_name
+from .push_frames import PushProvider, PushRequest, PushSettings, PushTarget
 from .retrieval import check_combination
 
 __all__ = [
     "FEATURES",
+    "PUSH_FEATURES",
     "SUBPROTOCOL",
     "WATCHED",
     "Ack",
@@ -77,9 +85,19 @@ __all__ = [
     "History",
     "HistoryAnswer",
     "Messages",
+    "Mute",
     "Ping",
     "Pong",
     "Presence",
+    "PushAnswer",
+    "PushProvider",
+    "PushQuestion",
+    "PushRegister",
+    "PushRequest",
+    "PushSettings",
+    "PushTarget",
+    "PushUnregister",
+    "Quiet",
     "Read",
     "ReadElsewhere",
     "Receipt",
@@ -95,6 +113,7 @@ __all__ = [
     "TypingFrom",
     "Unblock",
     "UnknownFrame",
+    "Unmute",
     "Watch",
     "Welcome",
     "decode",
@@ -110,6 +129,8 @@ SUBPROTOCOL: Final = "trio-chat.v1"
 
 FEATURES: Final = tuple(str(frame.__struct_config__.tag) for frame in get_args(ClientFrame))
 """What a client may send to this server: the ``features`` of `Welcome`."""
+PUSH_FEATURES: Final = frozenset(str(frame.__struct_config__.tag) for frame in get_args(PushRequest))
+"""Those of them that a server has only if it pushes."""
 
 _decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
 _server_decoder: Final[msgspec.json.Decoder[ServerFrame]] = msgspec.json.Decoder(ServerFrame)
@@ -281,6 +302,8 @@ def weight(frame: ServerFrame) -> int:
             return 100 + sum(_size(user) + 3 for user in users)
         case DevicesAnswer(devices=devices):
             return 100 + sum(_size(device.name) + 120 for device in devices)
+        case PushAnswer(targets=targets, muted=muted):
+            return 500 + sum(_size(target.device) + 200 for target in targets) + sum(_size(user) + 3 for user in muted)
     return 250
 
 

@@ -32,6 +32,7 @@ from trio_chat.client import (
 )
 from trio_chat.errors import ConfigurationError, Fate
 from trio_chat.model import Message
+from trio_chat.push_frames import PushProvider, PushTarget
 from trio_chat.retrieval import Conversation, Device, HistoryQuery, SearchHit
 
 from .fake import Connection, FakeServer, Gone, fake_server
@@ -504,7 +505,26 @@ async def answers(server: FakeServer, connection: Connection, features: list[str
             case wire.Send(id=id, reply_to="one"):
                 await connection.send(wire.Stored(messages=[wire.StoredItem(id, 8, 8)]))
             case frame:
-                raise AssertionError(frame)
+                await connection.send(about_push(frame))
+
+
+def about_push(frame: wire.ClientFrame) -> wire.PushAnswer:
+    fields: dict[str, Any] = {}
+    match frame:
+        case wire.PushRegister(provider="fcm", kind="token", target="secret"):
+            fields["targets"] = (PushTarget(device="phone", provider="fcm", kind="token", registered=1),)
+        case wire.PushUnregister(provider=None | "fcm") | wire.PushQuestion():
+            pass
+        case wire.Mute(user="eve") | wire.Unmute(user="zoe"):
+            fields["muted"] = ("eve",)
+        case wire.Quiet(quiet=quiet):
+            fields["quiet"] = quiet
+        case _:
+            raise AssertionError(frame)
+    providers = (PushProvider(name="fcm"),)
+    return wire.PushAnswer(
+        **{"ref": frame.ref, "providers": providers, "targets": (), "muted": (), "quiet": False, **fields}
+    )
 
 
 async def test_every_request_has_its_answer() -> None:
@@ -523,6 +543,12 @@ async def test_every_request_has_its_answer() -> None:
                 assert await chat.block("eve") == ("eve",)
                 assert await chat.blocked() == ("eve",)
                 assert await chat.unblock("eve") == ()
+                assert (await chat.register_push("fcm", "token", "secret")).targets[0].device == "phone"
+                assert await chat.unregister_push() == await chat.unregister_push("fcm") == await chat.push()
+                assert (await chat.push()).providers == (PushProvider(name="fcm"),)
+                assert (await chat.mute("eve")).muted == (await chat.unmute("zoe")).muted == ("eve",)
+                assert (await chat.set_quiet(quiet=True)).quiet
+                assert not (await chat.set_quiet(quiet=False)).quiet
                 assert (await chat.edit("bob", "one", "new")).seq == 9
                 assert (await chat.delete("bob", "one")).seq == 9
                 assert (await chat.send("bob", "hi", reply_to="one")).seq == 8
@@ -532,7 +558,10 @@ async def test_every_request_has_its_answer() -> None:
                 await chat.search("")
             with pytest.raises(TypeError):
                 await chat.history(colour="red")
-            for call in (chat.block(""), chat.unblock("\n"), chat.remove_device("")):
+            for call in (
+                chat.block(""), chat.unblock("\n"), chat.remove_device(""), chat.mute(""), chat.register_push("", "k", "t"),
+                chat.register_push("p", "k", "x" * 4097), chat.unregister_push(""),
+            ):  # fmt: skip
                 with pytest.raises(BadFrame):
                     await call
 

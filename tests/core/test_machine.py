@@ -35,7 +35,7 @@ def test_welcome_comes_first_and_says_where_it_starts() -> None:
     welcome = bob.frames[0]
     assert welcome == wire.Welcome(
         user="bob", device="laptop", log=LOG, head=1, floor=0, cursor=0, new=True,
-        features=list(wire.FEATURES), limits=world.core._limits,
+        features=[name for name in wire.FEATURES if name not in wire.PUSH_FEATURES], limits=world.core._limits,
     )  # fmt: skip
     assert welcome.limits["window"] == 256
     bob.leave()

@@ -42,6 +42,48 @@ def test_a_question_is_put_to_the_store_and_answered(
     assert alice.asking == []
 
 
+PUSH: list[tuple[type[Any], dict[str, Any]]] = [
+    (wire.PushRegister, {"provider": "fcm", "kind": "token", "target": "secret"}),
+    (wire.PushUnregister, {}),
+    (wire.PushQuestion, {}),
+    (wire.Mute, {"user": "eve"}),
+    (wire.Unmute, {"user": "eve"}),
+    (wire.Quiet, {"quiet": True}),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields"), PUSH, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_is_about_push_is_asked_where_there_is_push(kind: type[Any], fields: dict[str, Any]) -> None:
+    """If this fails, a phone cannot say where it can be reached, or waits for ever on a server that tells nobody."""
+    world = World(push=True)
+    alice = world.join("alice")
+    assert alice.welcome.features == list(wire.FEATURES)
+    ref = alice.ask(kind, **fields)
+    assert world.asks == {alice.id: effects.Ask(alice.id, "alice", kind(ref=ref, **fields))}
+    world.settle()
+    assert [frame.ref for frame in alice.all(wire.PushAnswer)] == [ref]
+
+    world = World()
+    alice = world.join("alice")
+    assert not wire.PUSH_FEATURES & set(alice.welcome.features)
+    ref = alice.ask(kind, **fields)
+    assert refused(alice) == [(ErrorCode.NOT_ALLOWED, ref, None)]
+    assert "no push is configured" in alice.all(wire.Error)[0].message
+    assert world.asks == {}
+    alice.ask(wire.Blocks)
+    world.settle()
+    assert len(alice.all(wire.Blocked)) == 1
+
+
+def test_a_target_that_waits_has_its_weight() -> None:
+    """If this fails, targets that wait for their turn fill the memory of a server that counts only names."""
+    world = World(push=True)
+    alice = world.join("alice")
+    fields = {"provider": "fcm", "kind": "token"}
+    alice.ask(wire.PushRegister, **fields, target="x" * 4000)
+    assert world.core._connections[alice.id].unanswered_bytes >= 4000
+
+
 def test_one_question_at_a_time_in_order() -> None:
     """If this fails, one connection keeps all the store's readers busy, or its answers come in any order."""
     world = World()

@@ -140,7 +140,7 @@ class Client:
             self.acked = max(self.acked, seq)
         self.say(wire.Ack(seq=seq))
 
-    def ask(self, kind: type[Any], **fields: Any) -> str:
+    def ask(self, kind: type[Any], /, **fields: Any) -> str:
         """Make a request and return its reference."""
         ref = self.world.new_id()
         self.say(kind(ref=ref, **fields))
@@ -249,6 +249,7 @@ class Client:
                 | wire.ConversationsAnswer(ref=ref)
                 | wire.DevicesAnswer(ref=ref)
                 | wire.Blocked(ref=ref)
+                | wire.PushAnswer(ref=ref)
             ):
                 assert self.asking[0] == ref, "answered out of turn"
                 self.asking.remove(ref)
@@ -314,9 +315,11 @@ class Client:
 class World:
     """Time, a core over a model store, and clients. After each event the core is asked for a batch, as its driver does."""
 
-    def __init__(self, settings: Settings | None = None, *, memory_path: bool = True, judged: bool = False) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, memory_path: bool = True, judged: bool = False, push: bool = False
+    ) -> None:
         self.settings = settings or Settings()
-        self.core = Core(self.settings, memory_path=memory_path, judged=judged)
+        self.core = Core(self.settings, memory_path=memory_path, judged=judged, push=push)
         self.judges: list[effects.Judge] = []
         """The drafts that the application is asked about, in the order in which it was asked."""
         self.unjudged: set[int] = set()
@@ -565,6 +568,8 @@ class World:
                 frame = wire.DevicesAnswer(ref=ref, devices=store.devices(user))
             case wire.Blocks():
                 frame = wire.Blocked(ref=ref, users=store.blocked(user))
+            case _:
+                frame = wire.PushAnswer(ref=ref, providers=(), targets=(), muted=(), quiet=False)
         return events.Answered(client, frame)
 
     def settle(self) -> None:

@@ -31,12 +31,17 @@ async def test_a_whole_run(tmp_path: Path) -> None:
     db, key = tmp_path / "chat.db", tmp_path / "key"
     code, token, _ = await done("token", "--user", "alice", "--key-file", key)
     assert code == 0
-    options = ("--jwt-key-file", key, "--port", "0", "--admin-port", "0", "--log-format", "json", "--watch-stalls")
+    config, signs = tmp_path / "chat.toml", tmp_path / "signs"
+    signs.write_text("sIgNs" * 8)  # noqa: ASYNC240
+    config.write_text(f'push_webhook_url = "https://app.example/?uRl"\npush_webhook_secret_file = "{signs}"')  # noqa: ASYNC240
+    options = ("--jwt-key-file", key, "--port", "0", "--admin-port", "0", "--log-format", "json", "--watch-stalls",
+               "--config", config)  # fmt: skip
     async with command("serve", "--db", db, *options) as serving:
         url = (await serving.line()).partition("(WebSockets at ")[2].partition(")")[0]
         admin = (await serving.line()).rpartition(" ")[2]
         async with open_client(f"{url}?note=qUeRy", token=token.strip(), device="phone") as alice:
             await alice.send("bob", "tExt of alice's", id="a1")
+            assert (await alice.register_push("webhook", "phone", "tArGeT")).targets[0].device == "phone"
             with pytest.raises(IdConflict):
                 await alice.send("bob", "another tExt", id="a1")
             async with open_client(f"{url}?token=qUeRy", token="bad.tOkEn.here") as eve:
@@ -65,7 +70,17 @@ async def test_a_whole_run(tmp_path: Path) -> None:
     )  # fmt: skip
     (refused,) = [line for line in lines if line.get("status") == 401]
     assert refused["client"] == "127.0.0.1"
-    for secret in ("tExt", "qUeRy", "tOkEn", token.strip(), token.split(".")[2].strip(), key.read_text().strip()):
+    for secret in (
+        "tExt",
+        "qUeRy",
+        "tOkEn",
+        "tArGeT",
+        "sIgNs",
+        "uRl",
+        token.strip(),
+        token.split(".")[2].strip(),
+        key.read_text().strip(),
+    ):
         assert secret not in log
 
 
@@ -178,6 +193,16 @@ def test_no_server_is_one_sentence(url: str, code: int) -> None:
     result = run("stats", "--admin", url)
     assert result.exit_code == code, result.output
     assert one_sentence(result.output)
+
+
+def test_push_that_cannot_be_set_up_ends_it(tmp_path: Path) -> None:
+    """Else a server starts that tells nobody, and a slip in a path is found out when the first person complains."""
+    environ = {"TRIO_CHAT_PUSH_FCM_ACCOUNT": str(tmp_path / "none.json")}
+    result = CliRunner().invoke(main, ["serve", "--demo", "--db", str(tmp_path / "chat.db")], env=environ)
+    assert result.exit_code == 1
+    assert one_sentence(result.output)
+    assert "none.json cannot be read" in result.output
+    assert not (tmp_path / "chat.db").exists()
 
 
 def test_metrics_are_not_exposed_by_accident() -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import random
+import shutil
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +36,14 @@ def figures(request: pytest.FixtureRequest, seed: int) -> Callable[[str], None]:
     lines = request.config.stash.setdefault(_FIGURES, [])
     lines.append(f"{request.node.nodeid.rpartition('/')[2]} (seed {seed})")
     return lambda line: lines.append(f"    {line}")
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory, where thousands of files cost nothing. A process that is killed loses nothing of it."""
+    folder = tempfile.mkdtemp(prefix="trio-chat-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)  # noqa: PTH112
+    yield Path(folder)
+    shutil.rmtree(folder)
 
 
 class Record(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,11 @@ import trio
 
 from trio_chat import Identity, Refused, Request, Settings, SqliteStore, Store, authenticators, open_chat, serve_tcp
 from trio_chat.core.batch import Batch, Results
+from trio_chat.store import connection
 from trio_chat.store.memory import MemoryStore
+
+PLANTS: Final = ("acknowledge-before-commit", "synchronous-normal")
+"""Promise 1 broken on purpose, in two ways."""
 
 LATE: Final = 0.3
 """Seconds between the answer and the commit of the planted bug."""
@@ -82,6 +87,18 @@ class AnswersFirst(MemoryStore):
                 await self._durable.append(batch, now)
 
 
+def synchronise_seldom() -> None:
+    """The planted bug: commits that reach the disk when it suits the disk, as with SQLite's ``synchronous=NORMAL``."""
+    as_it_should_be = connection.write
+
+    def write(path: Path) -> sqlite3.Connection:
+        writer = as_it_should_be(path)
+        writer.execute("PRAGMA synchronous = NORMAL")
+        return writer
+
+    connection.write = write
+
+
 async def count_tasks() -> None:
     """Say how many tasks there are, whenever asked."""
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
@@ -109,16 +126,18 @@ async def main() -> None:
     parser.add_argument("--message-seconds", type=float, default=30.0)
     parser.add_argument("--write-timeout", type=float, default=10.0)
     parser.add_argument("--authenticate", choices=["demo", "hooks"], default="demo")
-    parser.add_argument("--plant", choices=["nothing", "acknowledge-before-commit"], default="nothing")
+    parser.add_argument("--plant", choices=["nothing", *PLANTS], default="nothing")
     options = parser.parse_args()
     settings = Settings.of(
         send_rate=None, message_seconds=options.message_seconds, write_timeout=options.write_timeout, hook_timeout=2.0
     )
     authenticate = hooks if options.authenticate == "hooks" else authenticators.demo
+    if options.plant == "synchronous-normal":
+        synchronise_seldom()
     store = SqliteStore(options.db, settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count_tasks)
-        if options.plant == "nothing":
+        if options.plant != "acknowledge-before-commit":
             await serve(store, settings, authenticate)
         else:
             async with store:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
 
-from .harness import Server, innocents, serving, until
+from .harness import Server
 from .peers import (
     BINARY,
     CLOSE,
@@ -35,41 +35,9 @@ from .peers import (
     send,
     text,
 )
+from .sieges import many, siege
 
 pytestmark = pytest.mark.timed
-
-LATE = 500.0
-"""Milliseconds that one in a hundred innocent messages may take on a busy machine, while the server is under attack."""
-THREADS = 10
-"""Of the server, at most: its own, the store's writer and readers, and what the resolver needed."""
-
-
-@asynccontextmanager
-async def siege(
-    tmp_path: Path, figures: Callable[[str], None], *options: str, script: bool = False
-) -> AsyncIterator[Server]:
-    """A server among whose clients are innocents. Checks afterwards that neither has noticed anything."""
-    async with serving(tmp_path / "chat.db", *options, script=script) as server:
-        assert await server.health() == 200
-        descriptors, tasks = server.descriptors, await server.tasks() if script else 0
-        async with innocents(server) as good:
-            yield server
-            assert await server.health() == 200
-            bill = await good.finish()
-        figures(f"innocents: {bill.had} messages, p50 {bill.p50:.1f} ms, p99 {bill.p99:.1f} ms, worst {bill.worst:.0f} ms")
-        assert not bill.wrongs
-        assert bill.had > 0
-        assert bill.p99 < LATE
-        await until(lambda: server.descriptors <= descriptors, "descriptors are left open")
-        assert server.threads <= THREADS
-        with trio.fail_after(10):
-            while script and await server.tasks() > tasks:  # noqa: ASYNC110  (no event comes out of another process)
-                await trio.sleep(0.05)
-        assert server.process.returncode is None
-        assert "Traceback" not in server.log() or script
-        server.terminate()
-        with trio.fail_after(15):
-            assert await server.process.wait() == 0
 
 
 async def ask(port: int, request: bytes) -> int | None:
@@ -429,20 +397,6 @@ def rst(stream: trio.SocketStream) -> None:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-async def many(count: int, at_once: int, attack: Callable[[int], Awaitable[None]]) -> None:
-    """Carry out `attack(0)`, `attack(1)`, … with so many at a time."""
-    numbers = iter(range(count))
-
-    async def work() -> None:
-        for number in numbers:
-            with trio.fail_after(30):
-                await attack(number)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(at_once):
-            nursery.start_soon(work)
-
-
 async def test_who_vanishes_leaves_nothing_behind(
     tmp_path: Path, seed: int, scale: float, figures: Callable[[str], None]
 ) -> None:
@@ -472,97 +426,3 @@ async def test_who_vanishes_leaves_nothing_behind(
         await many(int(200 * scale), 10, reset)
         await many(int(500 * scale), 50, vanish)
         figures(f"{int(200 * scale)} resets, {int(500 * scale)} vanished; threads {threads} before, {server.threads} after")
-
-
-def mutated(chance: random.Random, data: bytes) -> bytes:
-    """`data` with a few mistakes."""
-    broken = bytearray(data)
-    for _ in range(chance.randint(1, 6)):
-        at = chance.randrange(len(broken) + 1)
-        match chance.randrange(6):
-            case 0:
-                broken[at : at + 1] = bytes([chance.randrange(256)])
-            case 1:
-                broken[at : at + chance.randint(1, 8)] = b""
-            case 2:
-                broken[at:at] = chance.randbytes(chance.randint(1, 8))
-            case 3:
-                end = at + chance.randint(1, 64)
-                broken[at:at] = broken[at:end]
-            case 4 if at < len(broken):
-                broken[at] ^= 1 << chance.randrange(8)
-            case _:
-                broken[at:at] = chance.choice(
-                    [b"\0", b"\xff\xff", b"\r\n", b"\r\n\r\n", b"%00", b'"', b"\xed\xa0\x80", b"{", b","]
-                )
-    return bytes(broken)
-
-
-def some_frames(chance: random.Random) -> bytes:
-    """A few frames that are almost right."""
-    choice: list[Callable[[], bytes]] = [
-        lambda: send("fuzz-peer", f"{chance.getrandbits(64):x}", "x" * chance.randrange(1, 200)),
-        lambda: text({"type": "ack", "seq": chance.choice([0, 1, 2**53 - 1, 2**53, 2**64, -1])}),
-        lambda: text({"type": "typing", "to": "fuzz-peer", "typing": True}),
-        lambda: text({"type": "ping"}),
-        lambda: frame(PING, chance.randbytes(chance.randrange(126))),
-        lambda: frame(TEXT, b'{"type":', fin=False) + frame(PONG) + frame(CONT, b'"ping"}'),
-        lambda: frame(BINARY, chance.randbytes(20)),
-        lambda: frame(
-            chance.randrange(16), chance.randbytes(5), fin=chance.random() < 0.8, rsv=chance.choice([0, 0, 0, 1, 4])
-        ),
-        lambda: frame(CLOSE, struct.pack("!H", chance.choice([1000, 1001, 1005, 3000, 4999, 5000])) + b"bye"),
-    ]
-    whole = [chance.choice(choice)() for _ in range(20)]
-    return b"".join(mutated(chance, one) if chance.random() < 0.3 else one for one in whole)
-
-
-async def to_the_end(stream: trio.SocketStream) -> bytes:
-    """Say that nothing more comes, and read all that the server still says: it is to end the connection by itself."""
-    data = b""
-    try:
-        await stream.send_eof()
-        while more := await stream.receive_some():
-            data += more
-    except trio.BrokenResourceError:
-        pass
-    return data
-
-
-async def test_mutated_handshakes(tmp_path: Path, seed: int, scale: float, figures: Callable[[str], None]) -> None:
-    """If this fails, a request that nobody thought of ends the server, fails inside of it, or hangs."""
-    statuses: dict[str, int] = {}
-    count = int(1_500 * scale)
-    async with siege(tmp_path, figures) as server:
-
-        async def attack(number: int) -> None:
-            chance = random.Random(seed * 1_000_003 + number)
-            request = head(
-                "fuzz", f"d{number % 5}", {"log": "x", "after": 1}, lines=["Origin: http://127.0.0.1", "Cookie: a=b"]
-            )
-            stream = await dial(server.port)
-            async with stream:
-                await stream.send_all(mutated(chance, request) + some_frames(chance)[: chance.choice([0, 100])])
-                answer = await to_the_end(stream)
-            status = answer[9:12].decode() if answer.startswith(b"HTTP/1.1 ") else repr(answer[:20])
-            statuses[status] = statuses.get(status, 0) + 1
-
-        await many(count, 20, attack)
-        figures(f"{count} mutated handshakes: {dict(sorted(statuses.items()))}")
-    assert set(statuses) <= {"101", "400", "401", "403", "404", "405", "426", "431", "b''"}
-
-
-async def test_mutated_frames(tmp_path: Path, seed: int, scale: float, figures: Callable[[str], None]) -> None:
-    """If this fails, frames that nobody thought of end the server, fail inside of it, or hang."""
-    count = int(1_500 * scale)
-    async with siege(tmp_path, figures) as server:
-
-        async def attack(number: int) -> None:
-            chance = random.Random(seed * 1_000_003 + number)
-            stream = await dial(server.port)
-            async with stream:
-                await stream.send_all(head("fuzz", f"d{number % 5}") + some_frames(chance))
-                assert (await to_the_end(stream)).startswith(b"HTTP/1.1 101 "), number
-
-        await many(count, 20, attack)
-        figures(f"{count * 20} frames on {count} connections")

@@ -19,8 +19,9 @@ from statistics import median
 import pytest
 import trio
 
+from .feeding import Feeder, behave, warm_up
 from .harness import Gauge, Innocents, Server, innocents, serving, until
-from .ledger import entries, words
+from .ledger import entries
 from .peers import PING, PONG, TEXT, Bill, Gone, connected, frame, send, text
 from .slow import deaf
 
@@ -28,37 +29,6 @@ pytestmark = pytest.mark.timed
 
 GROWTH = 10.0
 """MiB that the server may grow beyond its warm state."""
-
-
-class Feeder:
-    """Sends messages to one user, 32 in flight, and waits until all of them are stored."""
-
-    def __init__(self, user: str, to: str) -> None:
-        self.user = user
-        self.to = to
-        self.sent: list[str] = []
-
-    async def feed(self, server: Server, count: int, padding: str = "") -> None:
-        """Send so many, and return when all are stored."""
-        async with connected(server.port, self.user, "default", {"window": 0}) as peer:
-            fresh = [f"{self.user}-{len(self.sent) + number}" for number in range(count)]
-            self.sent += fresh
-            at = stored = 0
-            while stored < count:
-                room = 32 - (at - stored)
-                await peer.write(b"".join(send(self.to, id, words(id) + padding) for id in fresh[at : at + room]))
-                at = min(count, at + room)
-                stored += sum(len(answer["messages"]) for answer in await peer.read() if answer["type"] == "stored")
-
-
-async def behave(server: Server, user: str, task_status: trio.TaskStatus[None]) -> None:
-    """Read and acknowledge everything, for ever."""
-    async with connected(server.port, user) as peer:
-        task_status.started()
-        while True:
-            last = [answer["messages"][-1]["seq"] for answer in await peer.read() if answer["type"] == "messages"]
-            if last:
-                await peer.write(text({"type": "ack", "seq": last[-1]}))
 
 
 async def never_acknowledge(server: Server, user: str, task_status: trio.TaskStatus[None]) -> None:
@@ -114,17 +84,6 @@ class Comparison:
             without, with_ = (median(getattr(bill, what) for bill in bills) for bills in (self.without, self.with_))
             figures(f"innocents' {what}: {without:.1f} ms without, {with_:.1f} ms with")
             assert with_ <= max(factor * without, without + slack)
-
-
-async def warm_up(server: Server, megabytes: int = 25) -> float:
-    """See the module's docstring. Returns the server's memory."""
-    gauge = Gauge(server)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(behave, server, "warm")
-        nursery.start_soon(gauge.watch)
-        await Feeder("warmer", "warm").feed(server, megabytes * 500, padding="x" * 1900)
-        nursery.cancel_scope.cancel()
-    return gauge.peak
 
 
 async def test_slow_recipients_cost_nobody_anything(tmp_path: Path, scale: float, figures: Callable[[str], None]) -> None:

@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_chat import wire
 from trio_chat.chat import Chat, open_chat
-from trio_chat.errors import BadFrame, ConfigurationError, StoreBusy, StoreFull
+from trio_chat.errors import BadFrame, ConfigurationError, RowRefused, StoreBusy, StoreFull
 from trio_chat.model import Message
 from trio_chat.push.base import Gone, Misconfigured, Notification, Outcome, RetryAfter, Sent, Target
+from trio_chat.push.dispatcher import Backlog
 from trio_chat.push.settings import Push
 from trio_chat.store.memory import MemoryStore
 from trio_chat.testing import open_test_server
 
-from ..support import enter, entries
+from ..support import HeldStore, enter, entries
 
 
 class Fake:
@@ -343,6 +344,177 @@ async def test_a_note_that_cannot_be_written_is_kept(autojump_clock: MockClock) 
         await trio.sleep(60)
         assert len(fake.asked) == 1
         assert await chat.push_outbox() == ()
+
+
+async def test_a_note_that_can_never_be_written(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """What was sent would be sent again and again; or the server would try for ever to note it."""
+    store, fake = MemoryStore(), Fake(takes=1)
+    async with chatting(fake, store) as chat:
+        for refusals in (1, 2):
+            fake.begun = trio.Event()
+            await burst(chat, sender=f"user{refusals}")
+            await fake.begun.wait()
+            # Each time the batch is refused, and then the row.
+            store.fail_next(*[RowRefused("no") for _ in range(2 * refusals)])
+            await trio.sleep(60)
+            assert len(fake.asked) == refusals
+        answers = {one.peer: one.answer for one in await chat.push_outbox("bob")}
+        assert answers == {"user1": "it could not be kept", "user2": ""}
+        assert "not tried again before a restart" in caplog.text
+        await burst(chat, sender="carol")
+        await trio.sleep(60)
+        assert [one.peer for _, one in fake.asked] == ["user1", "user2", "carol"]
+    async with open_chat(store, push=Push(providers=[fake]), clock=clock):
+        await trio.sleep(60)
+        assert [one.peer for _, one in fake.asked[3:]] == ["user2"]
+
+
+async def test_an_outbox_that_cannot_be_read(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails once would end the server, or nobody would be told of anything any more."""
+    store, fake = MemoryStore(), Fake()
+    failing = {"due": 1, "next": 1, "length": 1}
+
+    def flaky(name: str) -> Any:
+        real = getattr(store.outbox, name)
+
+        async def call(*values: Any) -> Any:
+            if failing[name]:
+                failing[name] -= 1
+                raise StoreBusy(f"{name} failed")
+            return await real(*values)
+
+        return call
+
+    for name in failing:
+        monkeypatch.setattr(store.outbox, name, flaky(name))
+    async with chatting(fake, store) as chat:
+        await burst(chat)
+        await trio.sleep(60)
+        assert len(fake.asked) == 1
+        assert failing == {"due": 0, "next": 0, "length": 0}
+        for name in failing:
+            assert f"{name} failed" in caplog.text
+
+
+async def test_how_much_waits(autojump_clock: MockClock) -> None:
+    """An operator would not see that nobody has been told for an hour."""
+    answer: list[Outcome] = [RetryAfter(100, "busy")]
+    fake = Fake(answer=lambda _: answer[0])
+    async with chatting(fake) as chat:
+        assert chat.statistics().outbox == Backlog(0, 0.0)
+        await burst(chat)
+        await burst(chat, sender="carol")
+        await trio.sleep(60)
+        waits = chat.statistics().outbox
+        assert waits.length == 2
+        assert 59 < waits.age < 62
+        answer[0] = Sent()
+        await trio.sleep(120)
+        assert chat.statistics().outbox == Backlog(0, 0.0)
+    async with open_chat(MemoryStore()) as chat:
+        assert chat.statistics().outbox == Backlog(0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [RetryAfter(float("nan"), "x"), RetryAfter(float("inf"), "x"), RetryAfter("5", "x"), Sent(None), Gone(5), object()],  # type: ignore[arg-type]
+    ids=repr,
+)
+async def test_a_provider_that_breaks_the_rules(autojump_clock: MockClock, answer: Outcome) -> None:
+    """A defect of the application's provider would end the server."""
+    fake = Fake(answer=lambda _: answer)
+    async with chatting(fake) as chat:
+        await burst(chat)
+        await trio.sleep(7)
+        (waiting,) = await chat.push_outbox()
+        assert (waiting.answer, waiting.attempts) == ("the provider failed", 1)
+
+
+class Hosts(Fake):
+    """A provider that asks another host for each device."""
+
+    def host(self, target: Target) -> str:
+        return target.device
+
+
+async def test_a_hostile_host_hurts_itself_alone(autojump_clock: MockClock) -> None:
+    """One endpoint of eve's that answers 503 would silence everybody's browsers."""
+    fake = Hosts()
+    push = Push(providers=[fake])
+
+    async def send(target: Target, notification: Notification) -> Outcome:
+        fake.asked.append((target.device, notification))
+        return RetryAfter(None, "503") if target.device == "evil" else Sent()
+
+    fake.send = send  # type: ignore[method-assign]
+    async with open_chat(MemoryStore(), push=push, clock=clock) as chat:
+        await chat.register_push("eve", "evil", "fake", "token", "1")
+        await chat.register_push("bob", "good", "fake", "token", "2")
+        for n in range(20):
+            await chat.send(f"user{n}", "eve", "hi")
+        await trio.sleep(7)
+        figures = chat.statistics().push["fake"]
+        assert (figures.open, figures.resting) == (False, 1)
+        assert (await chat.push_outbox("eve"))[0].answer == "503"
+        await chat.send("alice", "bob", "hi")
+        await trio.sleep(7)
+        assert [device for device, _ in fake.asked if device == "good"] == ["good"]
+        before = len(fake.asked)
+        await chat.send("another", "eve", "hi")
+        await trio.sleep(15)
+        assert len(fake.asked) == before, "it is left alone"
+        (waiting,) = [one for one in await chat.push_outbox("eve") if one.peer == "another"]
+        assert (waiting.attempts, waiting.answer) == (0, "its push service is left alone for a while")
+        await trio.sleep(4500)
+        tried = len(fake.asked) - before
+        assert 3 < tried < 300, "one at a time finds out whether it is back"
+        assert await chat.push_outbox() == ()
+
+
+@pytest.mark.parametrize("step", ["should_push", "render", "send", "commit"])
+async def test_the_end_in_each_step(autojump_clock: MockClock, step: str) -> None:
+    """A chat that ends while an attempt is at some step would hang, or lose the job."""
+    reached = trio.Event()
+
+    async def stay(where: str) -> None:
+        if where == step:
+            reached.set()
+            await trio.sleep_forever()
+
+    async def should_push(message: Message, target: Target) -> bool:
+        await stay("should_push")
+        return True
+
+    async def render(message: Message, unread: int) -> tuple[str, str]:
+        await stay("render")
+        return "title", "body"
+
+    fake = Fake()
+    if step == "send":
+        fake.takes = float("inf")
+        reached = fake.begun
+    store = HeldStore()
+    with trio.fail_after(30), trio.CancelScope() as scope:
+        async with chatting(fake, store, should_push=should_push, render=render) as chat:
+            await burst(chat)
+            if step == "commit":
+                await trio.sleep(4)
+                store.hold()
+                await fake.begun.wait()
+                await wait_all_tasks_blocked()
+                store.release()
+            else:
+                await reached.wait()
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    again = Fake()
+    async with open_chat(store, push=Push(providers=[again]), clock=clock):
+        await trio.sleep(60)
+        assert len(again.asked) <= 1
+        assert len(again.asked) == 1 or step == "commit"
 
 
 async def test_what_cannot_be_a_target_is_refused(autojump_clock: MockClock) -> None:

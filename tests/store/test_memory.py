@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trio_chat.core.batch import Batch, PageRequest, Stored
+from trio_chat.core.batch import Batch, Mark, Opening, PageRequest, Stored
 from trio_chat.errors import StoreBusy, StoreFull, StoreUnavailable
 from trio_chat.store.base import Sizes
 from trio_chat.store.memory import MemoryStore
@@ -79,3 +79,13 @@ async def test_what_is_in_it_can_be_looked_at_and_set() -> None:
         assert [(message.seq, message.sender) for message in store.log("bob")] == [(1, "alice")]
         assert store.log("nobody") == []
         assert await store.blocked("bob") == ("eve",)
+
+
+async def test_the_same_batches_give_the_same_results_in_every_process() -> None:
+    """A simulation that fails could not be played again: the order of a set of names differs from process to process."""
+    senders = [f"sender{number}" for number in range(20)]
+    async with MemoryStore() as store:
+        await store.append(Batch(openings=(Opening(1, "bob", "phone"),)), 1000)
+        await store.append(Batch(drafts=tuple(draft(sender, "bob", "1") for sender in senders)), 1000)
+        results = await store.append(Batch(marks=(Mark("bob", "phone", 20),)), 1000)
+        assert [progress.user for progress in results.progress] == senders

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from trio_chat.core.batch import Batch, BlockChange, Mark, Opening, ReadMark, Removal
+from trio_chat.core.batch import Batch, BlockChange, Mark, Opening, ReadMark, Refused, Removal
 from trio_chat.core.outbox import (
+    USER_TARGETS,
     Job,
     Mute,
     Note,
@@ -19,7 +20,7 @@ from trio_chat.core.outbox import (
     TargetGone,
     Unregister,
 )
-from trio_chat.errors import RowRefused
+from trio_chat.errors import ErrorCode, RowRefused
 from trio_chat.settings import Settings
 from trio_chat.store.base import Store
 
@@ -152,6 +153,16 @@ async def test_an_attempt_that_is_to_be_repeated_keeps_its_id(store: Store) -> N
     assert (waiting.due, waiting.attempts, waiting.answered, waiting.answer) == (50_000, 1, 9000, "ok")
 
 
+async def test_what_is_put_off_was_not_tried(store: Store) -> None:
+    """The pause before the next attempt would grow without one; or a clear would become a message."""
+    await send(store, "m1", 2000)
+    job = await only(store)
+    await note(store, job, "put off", 1, due=50_000)
+    again = await only(store)
+    assert (again.id, again.attempts, again.since) == (job.id, 0, 2000)
+    assert await store.outbox.next("fake") == 50_000
+
+
 async def test_sent_is_over_until_more_comes(store: Store) -> None:
     """It would be sent again and again; or never again."""
     await send(store, "m1", 2000)
@@ -191,6 +202,54 @@ async def test_reading_clears_once(store: Store) -> None:
     await note(store, job, "cleared", 1)
     await store.append(Batch(reads=(ReadMark("bob", "alice", 1),)), 11_000)
     assert await store.outbox.length() == (0, None)
+
+
+async def test_where_it_was_read_nothing_is_cleared(store: Store) -> None:
+    """Every message that is read on a phone would send that phone a push; or the tablet would go on showing it."""
+    await change(store, TABLET)
+    await send(store, "m1", 2000)
+    for job in await store.outbox.due("fake", FAR, 10):
+        await note(store, job, "sent", 1)
+    await send(store, "m2", 9500)  # something waits for both
+    await store.append(Batch(reads=(ReadMark("bob", "alice", 2, "phone"), ReadMark("bob", "nobody", 2, "phone"))), 10_000)
+    jobs = {job.device: job for job in await store.outbox.due("fake", FAR, 10)}
+    assert {device: (job.unread, job.notified) for device, job in jobs.items()} == {"phone": (0, 0), "tablet": (0, 1)}
+    for job in jobs.values():
+        await note(store, job, "dropped" if job.device == "phone" else "cleared", 2)
+    await send(store, "m3", 20_000)
+    for job in await store.outbox.due("fake", FAR, 10):
+        await note(store, job, "sent", 3)
+    await store.append(Batch(reads=(ReadMark("bob", "alice", 2, "phone"),)), 30_000)  # not as far as what is shown
+    assert await store.outbox.length() == (0, None)
+    await store.append(Batch(reads=(ReadMark("bob", "alice", 3, "tablet"),)), 31_000)
+    clear = await only(store)
+    assert (clear.device, clear.unread, clear.notified) == ("phone", 0, 3)
+
+
+async def test_a_user_has_so_many_targets(store: Store) -> None:
+    """One client would fill the store with targets, and each message to its user make a job for all of them."""
+    more = [Register("bob", f"device{n}", "fake", "token", f"secret{n}") for n in range(USER_TARGETS)]
+    await change(store, Register("carol", "phone", "fake", "token", "hers"))
+    for now, one in enumerate(more, 2000):
+        await change(store, one, now=now)
+    targets = await store.outbox.targets("bob")
+    assert len(targets) == USER_TARGETS
+    assert "phone" not in {target.device for target in targets}, "the one that was registered longest ago goes"
+    assert len(await store.outbox.targets("carol")) == 1
+    await send(store, "m1", 3000)
+    assert await store.outbox.length() == (USER_TARGETS, 3000)
+
+
+async def test_so_many_can_be_muted(backend: Backend) -> None:
+    """One client would fill the store with names."""
+    async with backend.open(Settings(blocks=2)) as store:
+        names = ("eve", "carol", "eve", "zoe")
+        mutes = tuple(Mute("bob", name, muted=True) for name in names)
+        pairs = ("bob", "carol"), ("bob", "stranger"), ("stranger", "bob")
+        unmutes = tuple(Mute(*pair, muted=False) for pair in pairs)
+        results = await store.append(Batch(push=(*mutes, *unmutes, Mute("bob", "zoe", muted=True))), 1000)
+        assert results.push == (None, None, None, Refused(ErrorCode.NOT_ALLOWED), None, None, None, None)
+        assert (await store.outbox.preferences("bob")).muted == ("eve", "zoe")
 
 
 async def test_read_while_it_was_on_its_way(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -311,6 +312,21 @@ async def test_a_rollback_journal_from_the_files_first_moment_is_no_obstacle(pat
     assert len(page.messages) == 3
 
 
+JOURNAL = bytes.fromhex("d9d505f920a163d7 00000000 00000000 00000000 00001000 00001000").ljust(512, b"\0")
+"""What SQLite makes sure of before it writes the first page of a file: that there was none (SQLite file format, 3)."""
+
+
+@pytest.mark.parametrize("first", [bytes(4096), bytes(512) + b"\x0d" + bytes(3583)], ids=["nothing", "torn"])
+async def test_a_first_page_that_was_torn_is_no_obstacle(path: Path, first: bytes) -> None:
+    """After a power cut in a new server's first moment it could not be started before somebody removes the file (2)."""
+    write(path, first)
+    write(path.with_name("chat.db-journal"), JOURNAL)
+    await fill(path)
+    async with SqliteStore(path, check=True) as store:
+        (page,) = await store.pages([PageRequest("bob", 0, 10, 10**6)])
+    assert len(page.messages) == 3
+
+
 async def test_a_file_locked_by_another_program_can_be_opened_but_not_changed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +409,48 @@ async def test_a_wal_without_its_lock_file_means_a_crash_too(path: Path) -> None
     async with SqliteStore(copy, check=True) as store:
         assert store._file is not None
         assert store._file.checkup is None
+
+
+@pytest.mark.parametrize("left", ["some frames", "no frames", "nothing"])
+async def test_what_a_crash_left_is_on_the_disk_before_it_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """A commit whose synchronisation was cut short by a kill would be acknowledged, and a power cut take it away (2)."""
+    copy = path.with_name("copy.db")
+    await left_open(path, copy)
+    if left != "some frames":
+        write(Path(f"{copy}-wal"), b"")
+    if left == "nothing":
+        remove(Path(f"{copy}-wal"))
+    happened: list[str] = []
+    sync, opened = os.fsync, connection.write
+
+    def note(descriptor: int) -> None:
+        happened.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    def opening(file: Path) -> sqlite3.Connection:
+        happened.append("SQLite")
+        return opened(file)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(connection, "write", opening)
+    async with SqliteStore(copy):
+        # SQLite synchronises the folder for a WAL that it makes itself.
+        assert happened == (["SQLite"] if left == "nothing" else [f"{copy}-wal", str(copy.parent), "SQLite"])
+
+
+async def test_a_wal_that_cannot_be_synchronised_is_not_served(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails would be served, and messages of it acknowledged (failures 4)."""
+    copy = path.with_name("copy.db")
+    await left_open(path, copy)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ConfigurationError, match=r"copy\.db: Input/output error"):
+        await SqliteStore(copy).__aenter__()
 
 
 async def test_damage_found_while_serving_stops_acknowledgements(path: Path) -> None:

@@ -341,6 +341,26 @@ test("a question is refused, put off, unknown to an older server, or no longer o
   await assert.rejects(open, { code: "stopped" });
 });
 
+test("what is about push has the shape that the protocol gives it", async (t) => {
+  const w = world(t);
+  const chat = await start(w);
+  const asked = [
+    chat.push(), chat.registerPush("fcm", "token", "secret"), chat.unregisterPush(), chat.unregisterPush("fcm"), chat.mute("eve"),
+    chat.unmute("eve"), chat.setQuiet(true),
+  ];
+  const kinds = ["push", "push_register", "push_unregister", "push_unregister", "mute", "unmute", "quiet"];
+  const fields = [{}, { provider: "fcm", kind: "token", target: "secret" }, {}, { provider: "fcm" }, { user: "eve" }, { user: "eve" }, { quiet: true }];
+  for (const [n, request] of asked.entries()) {
+    await settled();
+    const frame = w.socket.of(kinds[n]).at(kinds[n] === "push_unregister" ? n - 2 : -1);
+    const { type, ref, ...rest } = frame;
+    assert.equal(type, kinds[n]);
+    assert.deepEqual(rest, fields[n]);
+    await w.socket.says({ type: "push", ref, providers: [], targets: [], muted: [], quiet: n === 6 });
+    assert.equal((await request).quiet, n === 6);
+  }
+});
+
 test("errors that are about nothing are told; a fault of the client's own ends it", async (t) => {
   const w = world(t);
   const chat = await start(w);

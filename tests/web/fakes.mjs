@@ -17,7 +17,8 @@ export async function settled() {
   for (let k = 0; k < 30; k += 1) await new Promise((resolve) => immediate(resolve));
 }
 
-export const FEATURES = ["send", "edit", "delete", "ack", "read", "typing", "watch", "history", "conversations", "blocks", "ping"];
+const PUSH = ["push_register", "push_unregister", "push", "mute", "unmute", "quiet"];
+export const FEATURES = ["send", "edit", "delete", "ack", "read", "typing", "watch", "history", "conversations", "blocks", "ping", ...PUSH];
 export const LIMITS = { frame_bytes: 65536, text_bytes: 16384, window: 256, window_bytes: 262144, ping_interval: 25 };
 
 /** A WebSocket whose other end is the test. */

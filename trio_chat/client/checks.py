@@ -7,7 +7,7 @@ import uuid
 from ..errors import BadFrame
 from ..model import DEVICE_LENGTH, ID_LENGTH, USER_LENGTH, is_name
 
-__all__ = ["device_name", "named", "user_name", "whole"]
+__all__ = ["device_name", "named", "user_name", "whole", "word"]
 
 
 def named(id: str | None) -> str:
@@ -31,6 +31,13 @@ def device_name(name: str) -> str:
     if not is_name(name, DEVICE_LENGTH):
         raise BadFrame(f"a device is 1 to {DEVICE_LENGTH} characters without control characters")
     return name
+
+
+def word(text: str, length: int = 64) -> str:
+    """What names a provider, a kind of target or a target."""
+    if not is_name(text, length):
+        raise BadFrame(f"this is 1 to {length} characters without control characters")
+    return text
 
 
 def whole(text: str) -> str:

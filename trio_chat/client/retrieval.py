@@ -1,4 +1,4 @@
-"""What a client can ask: history, search, conversations, devices, and whom it does not want to hear from."""
+"""What a client can ask: history, search, conversations, devices, whom it does not want to hear from, and push."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from .. import wire
+from ..push_frames import TARGET_LENGTH, PushSettings
 from ..retrieval import (
     ConversationsPage,
     ConversationsQuery,
@@ -17,7 +18,7 @@ from ..retrieval import (
     SearchQuery,
     check,
 )
-from .checks import device_name, user_name
+from .checks import device_name, user_name, word
 
 __all__ = ["Retrieval"]
 
@@ -26,10 +27,11 @@ class Retrieval(ABC):
     """The requests of `trio_chat.client.ChatClient`.
 
     Each is asked again after a reconnect, until it is answered, however long the server is away: put a time limit around it.
-    Cancelling it forgets it; `block`, `unblock` and `remove_device` may have happened all the same.
+    Cancelling it forgets it; what changes something, such as `block` or `register_push`, may have happened all the same.
 
     Each raises:
-        RequestRefused: the server refused it, e.g. `BadQuery`; `NotOffered` if this server is too old for it.
+        RequestRefused: the server refused it, e.g. `BadQuery`; `NotOffered` if this server is too old for it, or,
+            for what is about push, does not push.
         ConnectionClosed: the client is closed.
     """
 
@@ -84,6 +86,45 @@ class Retrieval(ABC):
         """Whom this user blocks, in the order of their names."""
         answer: wire.Blocked = await self._request(wire.Blocks(ref=_ref()))
         return answer.users
+
+    async def register_push(self, provider: str, kind: str, target: str) -> PushSettings:
+        """Have this device told of messages while it is away. To be called at every start of the device.
+
+        Args:
+            provider: the name of one of the providers that `push` lists.
+            kind: what the target is to it, e.g. ``token`` for Firebase or ``subscription`` for Web Push.
+            target: what the device got from its system, e.g. Firebase's token. Nobody is told it again.
+
+        Raises:
+            BadQuery: the provider is not there, or cannot use this.
+        """
+        request = wire.PushRegister(ref=_ref(), provider=word(provider), kind=word(kind), target=word(target, TARGET_LENGTH))
+        return await self._push(request)
+
+    async def unregister_push(self, provider: str | None = None) -> PushSettings:
+        """Have this device told no more: not by this provider, or not at all."""
+        only = None if provider is None else word(provider)
+        return await self._push(wire.PushUnregister(ref=_ref(), provider=only))
+
+    async def push(self) -> PushSettings:
+        """How this user's devices can be reached while they are away, and what the user has said about it."""
+        return await self._push(wire.PushQuestion(ref=_ref()))
+
+    async def mute(self, user: str) -> PushSettings:
+        """Have no device of this user's told of `user`'s messages while it is away. They come as ever."""
+        return await self._push(wire.Mute(ref=_ref(), user=user_name(user)))
+
+    async def unmute(self, user: str) -> PushSettings:
+        """Have them told again."""
+        return await self._push(wire.Unmute(ref=_ref(), user=user_name(user)))
+
+    async def set_quiet(self, *, quiet: bool) -> PushSettings:
+        """Have no device of this user's told of anything while it is away, or have them told again."""
+        return await self._push(wire.Quiet(ref=_ref(), quiet=quiet))
+
+    async def _push(self, request: wire.PushRequest) -> PushSettings:
+        answer: wire.PushAnswer = await self._request(request)
+        return PushSettings(providers=answer.providers, targets=answer.targets, muted=answer.muted, quiet=answer.quiet)
 
 
 def _ref() -> str:

@@ -87,11 +87,12 @@ class Mark(Struct, frozen=True):
 
 
 class ReadMark(Struct, frozen=True):
-    """The user has read `peer`'s messages up to `seq` (R3). Never goes back."""
+    """The user has read `peer`'s messages up to `seq` (R3). Never goes back. `device` is where, if that is known."""
 
     user: str
     peer: str
     seq: int
+    device: str | None = None
 
 
 class BlockChange(Struct, frozen=True):

@@ -7,12 +7,12 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ..errors import CloseCode
-from ..wire import Blocks, Conversations, Devices, History, Search, ServerFrame, Watch
+from ..wire import Blocks, Conversations, Devices, History, PushRequest, Search, ServerFrame, Watch
 from .batch import ConnectionId, Draft, PageRequest, Refused, Stored
 from .events import Ticket
 
-Question: TypeAlias = History | Search | Conversations | Devices | Blocks | Watch
-"""The requests that are answered by reading the store."""
+Question: TypeAlias = History | Search | Conversations | Devices | Blocks | Watch | PushRequest
+"""The requests that are answered by reading the store; those about push may change something in it first."""
 
 
 class Send(Struct, frozen=True):

@@ -47,9 +47,10 @@ class Core:
         settings: limits and times.
         memory_path: False sends every entry by way of the store; the same entries arrive (C4). For tests.
         judged: what clients send is put to the application before it is stored, by `Judge`.
+        push: clients may say where they can be reached while they are away.
     """
 
-    def __init__(self, settings: Settings, *, memory_path: bool = True, judged: bool = False) -> None:
+    def __init__(self, settings: Settings, *, memory_path: bool = True, judged: bool = False, push: bool = False) -> None:
         self._settings = settings
         self._effects: list[Effect] = []
         self._emit = self._effects.append
@@ -65,7 +66,10 @@ class Core:
         self._receipts = Receipts(self._users, self._intake, self._refusals, self._emit)
         self._presence = Presence(settings, self._users, self._emit)
         self._changes = Changes(self._users, self._intake, self._presence, self._close)
-        self._requests = Requests(settings, self._intake, self._changes, self._presence, self._refusals, self._emit)
+        self._requests = Requests(
+            settings, self._intake, self._changes, self._presence, self._refusals, self._emit, push=push
+        )
+        self._features = [feature for feature in wire.FEATURES if push or feature not in wire.PUSH_FEATURES]
         self._draining: CloseCode | None = None
         self._next_heartbeat: float | None = None
         self._limits = {
@@ -191,7 +195,7 @@ class Core:
             floor=opened.floor,
             cursor=opened.cursor,
             new=opened.new,
-            features=list(wire.FEATURES),
+            features=self._features,
             limits=self._limits,
         )
 

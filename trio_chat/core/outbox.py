@@ -5,13 +5,14 @@ Everything that is written goes into `Batch.push`: so it shares transactions wit
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 from ..model import Message
 
 __all__ = [
+    "USER_TARGETS",
     "Job",
     "Mute",
     "Note",
@@ -25,6 +26,10 @@ __all__ = [
     "Unregister",
     "Waiting",
 ]
+
+
+USER_TARGETS: Final = 100
+"""The most targets of one user: for a further one, that which was registered longest ago is forgotten."""
 
 
 class Register(Struct, frozen=True):
@@ -47,7 +52,7 @@ class Unregister(Struct, frozen=True):
 
 
 class Mute(Struct, frozen=True):
-    """The user is not to be told of `peer`'s messages, or is again."""
+    """The user is not to be told of `peer`'s messages, or is again. Refused for more peers than ``settings.blocks``."""
 
     user: str
     peer: str
@@ -61,18 +66,22 @@ class Quiet(Struct, frozen=True):
     quiet: bool
 
 
+Outcome: TypeAlias = Literal["sent", "cleared", "dropped", "later", "put off"]
+
+
 class Note(Struct, frozen=True):
     """What came of a job: nothing waits any more, or what came after `seq` does until `due`.
 
     ``sent``: the device shows what came up to `seq`. ``cleared``: it shows nothing. ``dropped``: there was nothing to say.
-    ``later``: it is tried again at `due`. Without effect if `id` is not that of the job any more.
+    ``later``: it is tried again at `due`. ``put off``: it was not tried, and is at `due`. Without effect if `id` is not that
+    of the job any more.
     """
 
     target: int
     peer: str
     id: str
     seq: int
-    outcome: Literal["sent", "cleared", "dropped", "later"]
+    outcome: Outcome
     due: int
     answer: str
 

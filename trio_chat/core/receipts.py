@@ -38,7 +38,7 @@ class Receipts:
             message = "The read mark lies behind the end of the log; it is ignored."
             self._refusals.tell(connection, ErrorCode.CURSOR_AHEAD, message=message)
             return
-        mark = ReadMark(user.name, frame.peer, frame.seq)
+        mark = ReadMark(user.name, frame.peer, frame.seq, connection.device)
         if frame.seq <= user.reads.get(frame.peer, 0) or self._intake.raise_read(connection.id, mark):
             return
         if self._intake.full:

@@ -7,6 +7,7 @@ change. A few may wait, further ones are refused. A question is put to the store
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -24,6 +25,8 @@ from .refusals import Refusals
 
 __all__ = ["Requests"]
 
+_NO_PUSH: Final = "This server tells nobody of messages who is away: no push is configured."
+
 
 class Requests:
     """Takes requests in and answers them. `emit` takes the effects."""
@@ -36,6 +39,8 @@ class Requests:
         presence: Presence,
         refusals: Refusals,
         emit: Callable[[Effect], None],
+        *,
+        push: bool,
     ) -> None:
         self._settings = settings
         self._intake = intake
@@ -43,6 +48,7 @@ class Requests:
         self._presence = presence
         self._refusals = refusals
         self._emit = emit
+        self._push = push
 
     # What clients and the application ask.
 
@@ -53,6 +59,8 @@ class Requests:
             self._refusals.request(connection, frame.ref, ErrorCode.RATE_LIMITED, now, wait)
         elif connection.request is not None and len(connection.waiting) >= self._settings.queries:
             self._refusals.request(connection, frame.ref, ErrorCode.OVERLOADED, now)
+        elif isinstance(frame, wire.PushRequest) and not self._push:
+            self._refusals.tell(connection, ErrorCode.NOT_ALLOWED, ref=frame.ref, message=_NO_PUSH)
         else:
             asked = Asked(frame, _size(frame))
             connection.take_on(asked.size)
@@ -170,5 +178,7 @@ def _size(frame: Request) -> int:
     match frame:
         case wire.Watch(users=names) | wire.History(ids=tuple(names)):
             return weigh(*names) + 60 * len(names)  # a string is more than its characters
+        case wire.PushRegister(target=target):
+            return weigh(frame.ref, target)
         case _:
             return weigh(frame.ref)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,8 @@ import trio
 from .. import access
 from ..chat import open_chat
 from ..errors import ConfigurationError
+from ..push.opening import open_push
+from ..push.settings import Push
 from ..serve import serve_listeners, serve_tcp
 from ..store.copies import renew
 from ..store.sqlite import SqliteStore
@@ -92,7 +94,8 @@ def serve(
     if not (admin_exposed or admin.is_loopback(admin_host)):
         raise Failure(f"everybody who reaches {admin_host} could look at the metrics: add --admin-exposed if they may", 2)
     logs.configure(log_format)
-    settings = configured(config, send_rate=rate_limit).settings
+    configuration = configured(config, send_rate=rate_limit)
+    settings = configuration.settings
     options = {"authenticate": authenticate, "allowed_origins": allow_origin, "trusted_proxies": trusted_proxy}
     if who["demo"]:
         options["pages"] = demo_pages()
@@ -101,7 +104,7 @@ def serve(
     store = SqliteStore(db, settings, check=check)
     operator = None if admin_port is None else (admin_host, admin_port)
     watching = partial(stalls.watched, json=log_format == "json") if watch_stalls else nullcontext
-    run(_serve(store, host, port, operator=operator, watching=watching, **options))
+    run(_serve(store, host, port, operator=operator, watching=watching, telling=open_push(configuration.push), **options))
 
 
 _SWITCH_SECONDS: Final = 0.0005
@@ -116,12 +119,17 @@ async def _serve(
     *,
     operator: tuple[str, int] | None,
     watching: Callable[[], AbstractContextManager[None]],
+    telling: AbstractAsyncContextManager[Push | None],
     **options: Any,
 ) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     supervisor = Supervisor()
-    with watching(), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_chat(store, settings=store.settings) as chat, trio.open_nursery() as beside:
+    async with AsyncExitStack() as stack:
+        # First: the process that watches looks through the memory of this one, and finds nothing while much is loaded.
+        push = await stack.enter_async_context(telling)
+        stack.enter_context(watching())
+        signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
+        async with open_chat(store, settings=store.settings, push=push) as chat, trio.open_nursery() as beside:
             async with trio.open_nursery() as nursery:
                 if handed := supervisor.listeners():
                     patient = [PatientListener(listener, chat.admission) for listener in handed]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 import uuid
 from typing import Any
 
 from ..core.outbox import Job, Note
 from ..hooks import HookFailed, run_hook
 from ..model import Message
-from .base import Notification
+from .base import Notification, Outcome, RetryAfter, Sent
 from .settings import Push
 
-__all__ = ["clearing", "decide", "noted", "telling"]
+__all__ = ["clearing", "decide", "is_outcome", "noted", "telling"]
 
 ANSWER_LENGTH = 200
 
@@ -63,6 +64,19 @@ async def telling(job: Job, newest: Message, push: Push, now: int) -> Notificati
 
 def _is_rendered(answer: tuple[object, ...]) -> bool:
     return len(answer) == 2 and all(isinstance(part, str) for part in answer)
+
+
+def is_outcome(answer: Any) -> bool:
+    """Whether a provider has kept to what it may answer: it may be the application's own."""
+    if isinstance(answer, RetryAfter):
+        seconds: Any = answer.seconds
+        if seconds is not None and not (isinstance(seconds, int | float) and math.isfinite(seconds)):
+            return False
+    return isinstance(answer, Outcome) and isinstance(_word(answer), str)
+
+
+def _word(outcome: Outcome) -> Any:
+    return outcome.receipt if isinstance(outcome, Sent) else outcome.reason
 
 
 def noted(job: Job, outcome: Any, due: int, answer: str) -> Note:

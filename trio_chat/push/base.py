@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
-__all__ = ["Gone", "Misconfigured", "Notification", "Outcome", "Provider", "RetryAfter", "Sent", "Target"]
+__all__ = ["Gone", "Misconfigured", "Notification", "Outcome", "Provider", "RetryAfter", "Scattered", "Sent", "Target"]
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -78,7 +78,11 @@ Outcome: TypeAlias = Sent | Gone | RetryAfter | Misconfigured
 
 
 class Provider(Protocol):
-    """A way to reach devices. One file each, all on one HTTP client that the application opens and closes."""
+    """A way to reach devices. One file each, all on one HTTP client that the application opens and closes.
+
+    A `public_key` of its is told to clients, in the answer to ``push``. One whose targets lead to hosts of their own is a
+    `Scattered`.
+    """
 
     @property
     def name(self) -> str:
@@ -102,4 +106,13 @@ class Provider(Protocol):
 
     async def check(self) -> Sent | RetryAfter | Misconfigured:
         """Whether the credentials are good, as far as can be told without bothering anybody."""
+        ...
+
+
+@runtime_checkable
+class Scattered(Protocol):
+    """A provider whose targets are at many hosts, some of them perhaps nobody's to trust: each is left alone by itself."""
+
+    def host(self, target: Target) -> str:
+        """Who is asked for this target: it gets a rest of its own when it answers nobody."""
         ...

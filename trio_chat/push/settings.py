@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -38,6 +38,23 @@ class Push(Struct, frozen=True, kw_only=True):
     timeout: float = 10.0
     expiry: float = 3600.0
     hook_timeout: float = 5.0
+
+    def offers(self) -> Iterator[tuple[str, str | None]]:
+        """The providers' names, each with the key that a browser subscribes with if it has such a `public_key`."""
+        for provider in self.providers:
+            yield provider.name, getattr(provider, "public_key", None)
+
+    def check_target(self, provider: str, kind: str, target: str) -> None:
+        """Look at what a device wants to register.
+
+        Raises:
+            ValueError: there is no such provider, or it cannot be a target of its; the message shows no secret.
+        """
+        for one in self.providers:
+            if one.name == provider:
+                one.check_target(kind, target)
+                return
+        raise ValueError("there is no such push provider")
 
     def check(self) -> None:
         """Look at the values.

@@ -105,6 +105,13 @@ class WebPush:
             raise ValueError(f"a target of {self._name} is a subscription")
         self._parsed(target)
 
+    def host(self, target: Target) -> str:
+        """The push service of the subscription: one that is down, or hostile, is left alone by itself."""
+        try:
+            return urlsplit(from_json(target.target, _Subscription).endpoint).netloc
+        except ValueError:
+            return ""
+
     async def send(self, target: Target, notification: Notification) -> Outcome:
         """Hand it to the push service, which keeps it until the browser is there."""
         try:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ..core.batch import Batch, Page, PageRequest, Results
 from ..core.outbox import Job, Preferences, Registered, Waiting
+from ..keeping import Advance, Retained, Retention
 from ..retrieval import (
     ConversationsPage,
     ConversationsQuery,
@@ -21,7 +22,7 @@ from ..retrieval import (
     Standing,
 )
 
-__all__ = ["Outbox", "Sizes", "Store"]
+__all__ = ["Keeping", "Outbox", "Sizes", "Store"]
 
 
 class Outbox(Protocol):
@@ -53,6 +54,21 @@ class Outbox(Protocol):
 
     async def preferences(self, user: str) -> Preferences:
         """What the user wants to be told."""
+        ...
+
+
+class Keeping(Protocol):
+    """What keeps a store in order for years. Each method raises StoreError if it cannot be done now.
+
+    What writes does so in slices, between which other batches are carried out. Cancelled or failed, it is done in part, and
+    the next call goes on with it.
+    """
+
+    async def retain(self, retention: Retention, now: int, advance: Advance) -> Retained:
+        """Remove from the logs what has to go at `now` (Unix milliseconds), and the messages that are in no log any more.
+
+        Each log's floor rises once; the logs' heads do not move (L3).
+        """
         ...
 
 
@@ -93,6 +109,11 @@ class Store(Protocol):
     @property
     def outbox(self) -> Outbox:
         """What waits for push."""
+        ...
+
+    @property
+    def keeping(self) -> Keeping:
+        """What keeps it in order."""
         ...
 
     def space(self) -> Sizes:

@@ -35,7 +35,7 @@ INSERT = """
         CROSS JOIN users AS other ON other.id = v.column2
         LEFT JOIN blocks AS k ON k.blocker = other.id AND k.blocked = one.id
         LEFT JOIN conversations AS c ON c.a = min(one.id, other.id) AND c.b = max(one.id, other.id)"""
-DELETE = "DELETE FROM blocks WHERE (blocker, blocked) IN (VALUES {rows})"
+DELETE = "DELETE FROM blocks WHERE (blocker, blocked) IN (SELECT * FROM (VALUES {rows}))"
 
 
 def those_blocked(connection: sqlite3.Connection, pairs: Collection[tuple[int, int]]) -> set[tuple[int, int]]:

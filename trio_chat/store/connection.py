@@ -89,7 +89,13 @@ def write(path: Path) -> sqlite3.Connection:
     """
     connection = _connect(path, "mode=rw")
     try:
+        if not size_of(path):
+            # So free pages can be given back to the file system little by little. A file that is not empty would have to be
+            # rewritten (retention's --compact); and the next statement fills the first page.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _use_wal(connection)
+        # What is deleted is overwritten where that costs no further page: see erasure.py for the pages that are freed.
+        connection.execute("PRAGMA secure_delete = FAST")
         # Not NORMAL: that one acknowledges what a power loss takes away again.
         connection.execute("PRAGMA synchronous = FULL")
         # SQLite ignores it if the checkpoint it makes by itself fails, and syncs again later: see writer.py.

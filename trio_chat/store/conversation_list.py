@@ -15,7 +15,8 @@ import msgspec
 from ..model import MAX_SEQ
 from ..retrieval import UNREAD_LIMIT, Conversation, ConversationsPage, ConversationsQuery
 from .entries import CLASS, MESSAGE, REACHED, Found, current, newest_edit, weight
-from .scope import CONVERSATIONS, find
+from .rows import snapshot
+from .scope import CONVERSATIONS, Scope, find
 
 __all__ = ["LONGEST", "WALK", "read_conversations"]
 
@@ -106,7 +107,8 @@ def _list(page: str) -> str:
         bounded AS (
             SELECT p.*,
                 {_before("p.peer", "p.delivered")} AS delivered_before, {_before("p.peer", "p.peers")} AS peers_before,
-                {_before(":asker", "p.own_delivered")} AS own_delivered_before, {_before(":asker", "p.own")} AS own_before,
+                {_before(":asker", "max(p.own_delivered, :floor)")} AS own_delivered_before,
+                {_before(":asker", "max(p.own, :floor)")} AS own_before,
                 {NEWEST} AS newest
             FROM marked AS p LIMIT -1 OFFSET 0
         )
@@ -144,9 +146,12 @@ def read_conversations(connection: sqlite3.Connection, user: str, query: Convers
     Raises:
         sqlite3.Error: they could not be read.
     """
-    scope = find(connection, user)
-    if scope is None:
-        return NO_CONVERSATIONS
+    with snapshot(connection):
+        scope = find(connection, user)
+        return NO_CONVERSATIONS if scope is None else _read(connection, scope, query, size)
+
+
+def _read(connection: sqlite3.Connection, scope: Scope, query: ConversationsQuery, size: int) -> ConversationsPage:
     few = scope.conversations <= CONVERSATIONS
     limit = min(query.limit, LONGEST)
     last = scope.head if query.before is None else min(scope.head, query.before - 1)

@@ -24,7 +24,7 @@ FIND = """
 INSERT = """
     INSERT INTO devices (user, name, cursor, seen, created)
     SELECT * FROM (VALUES {rows}) WHERE column1 NOTNULL"""
-DELETE = "DELETE FROM devices WHERE (user, name) IN (VALUES {rows})"
+DELETE = "DELETE FROM devices WHERE (user, name) IN (SELECT * FROM (VALUES {rows}))"
 
 
 def log_name(store_epoch: str, user_epoch: int) -> str:

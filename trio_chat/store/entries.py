@@ -55,6 +55,7 @@ def current(found: str, order: str) -> str:
         FROM found AS f CROSS JOIN messages AS m ON m.id = f.id
             CROSS JOIN log AS l ON l.user = :asker AND l.message = m.id
                 AND l.seq = CASE m.sender WHEN :asker THEN m.seq ELSE m.peer_seq END
+                AND l.seq > (SELECT floor FROM users WHERE id = :asker)
             LEFT JOIN messages AS e ON e.id = {newest_edit("m")}
     )
     SELECT json_array(json((

@@ -18,6 +18,7 @@ from ..model import MAX_SEQ
 from ..retrieval import HistoryPage, HistoryQuery
 from .around import around
 from .entries import CLASS, DELETED, MESSAGE, WITHHELD, Found, current
+from .rows import snapshot
 from .scope import CONVERSATIONS, Scope, find, is_text, require_few
 
 __all__ = ["STREAMS", "WALK", "read_history"]
@@ -127,24 +128,22 @@ _decoder = msgspec.json.Decoder(Found)
 def read_history(connection: sqlite3.Connection, user: str, query: HistoryQuery, size: int) -> HistoryPage:
     """`Store.history`, blocking.
 
-    Each of the two or three statements sees a snapshot of its own. That does no harm: positions in a log do not change, and
-    the last statement alone decides what is answered.
-
     Raises:
         BadQuery: ids among too many conversations.
         sqlite3.Error: it could not be read.
     """
-    scope = find(connection, user, peer=query.peer, since=query.since, until=query.until)
-    if scope is None:
-        return NO_MESSAGES
-    require_few(query, scope.conversations)
-    asked = _Asked(connection, scope, query)
-    if query.around is None:
-        return asked.page("ASC" if query.ascending else "DESC", query.after, query.before, query.limit, size)
-    older = asked.page("DESC", None, query.around, query.limit, size // 2).messages
-    middle = asked.page("ASC", query.around - 1, query.around + 1, 1, size // 2).messages
-    newer = asked.page("ASC", query.around, None, query.limit, size // 2)
-    return around(query.around, older, middle, newer, size // 2)
+    with snapshot(connection):
+        scope = find(connection, user, peer=query.peer, since=query.since, until=query.until)
+        if scope is None:
+            return NO_MESSAGES
+        require_few(query, scope.conversations)
+        asked = _Asked(connection, scope, query)
+        if query.around is None:
+            return asked.page("ASC" if query.ascending else "DESC", query.after, query.before, query.limit, size)
+        older = asked.page("DESC", None, query.around, query.limit, size // 2).messages
+        middle = asked.page("ASC", query.around - 1, query.around + 1, 1, size // 2).messages
+        newer = asked.page("ASC", query.around, None, query.limit, size // 2)
+        return around(query.around, older, middle, newer, size // 2)
 
 
 class _Asked:

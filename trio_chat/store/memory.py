@@ -43,6 +43,7 @@ from . import memory_queries
 from .base import Sizes
 from .digest import digest
 from .memory_contents import Contents, Device, Entry, User
+from .memory_keeping import MemoryKeeping
 from .memory_outbox import MemoryOutbox
 from .pages import OVERHEAD
 from .progress import LOOK_BACK
@@ -65,6 +66,7 @@ class MemoryStore:
         self._contents = Contents()
         self.outbox = MemoryOutbox(self._contents)
         self._sent: dict[tuple[str, str], tuple[bytes, Entry, Stored]] = {}
+        self.keeping = MemoryKeeping(self._contents, self._sent)
         self._faults: list[StoreError] = []
 
     @property
@@ -117,7 +119,8 @@ class MemoryStore:
         _require_text(batch)
         # Nothing below can fail, so nothing needs to be undone.
         users = self._contents.users
-        moving = {mark.user for mark in batch.marks} | {opening.user for opening in batch.openings}
+        # No sets where the order shows: what the same batches give must not differ from process to process.
+        moving = [*(mark.user for mark in batch.marks), *(opening.user for opening in batch.openings)]
         delivered = {name: users[name].delivered for name in moving if name in users}
         for mark in batch.marks:
             self._mark(mark, now)
@@ -134,7 +137,7 @@ class MemoryStore:
         blocks = tuple(self._block(change) for change in batch.blocks)
         for change in batch.blocks:
             self._contents.part(change.user, change.peer)
-        self.outbox.change(batch.push, now)
+        push = self.outbox.change(self.settings, batch.push, now)
         stopped: dict[int, Refused] = {}
         drafts = []
         for draft in batch.drafts:
@@ -142,7 +145,7 @@ class MemoryStore:
             if isinstance(result, Refused) and result.code.retryable:
                 stopped[draft.source] = result
             drafts.append(result)
-        return Results(openings, tuple(drafts), blocks, (None,) * len(batch.removals), told, now)
+        return Results(openings, tuple(drafts), blocks, (None,) * len(batch.removals), told, now, push=push)
 
     async def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Read a page for each request; see `Store.pages`."""
@@ -212,8 +215,9 @@ class MemoryStore:
         for name, delivered in before.items():
             user = self._contents.users[name]
             first = max(delivered, user.delivered - LOOK_BACK)
-            for sender in {entry.sender for entry in user.between(first, user.delivered)} - {name}:
-                yield Progress(sender, name, self._contents.newest_reached(sender, name, first + 1, user.delivered))
+            for sender in dict.fromkeys(entry.sender for entry in user.between(first, user.delivered)):
+                if sender != name:
+                    yield Progress(sender, name, self._contents.newest_reached(sender, name, first + 1, user.delivered))
 
     def _open(self, opening: Opening, opened: set[str], now: int) -> Opened | Refused:
         user = self._contents.users.get(opening.user) or User()

@@ -78,6 +78,11 @@ class User:
         """The newest position."""
         return self.floor + len(self.entries)
 
+    def drop(self, count: int) -> None:
+        """Forget the first entries; the head stays where it is."""
+        del self.entries[:count], self.before[:count]
+        self.floor += count
+
     def between(self, after: int, last: int) -> list[Entry]:
         """The entries after the one position up to the other."""
         return self.entries[max(after - self.floor, 0) : max(last - self.floor, 0)]

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import trio
 
-from ..core.batch import ReadMark
+from ..core.batch import ReadMark, Refused
 from ..core.outbox import (
+    USER_TARGETS,
     Job,
     Mute,
     Note,
@@ -21,8 +22,10 @@ from ..core.outbox import (
     Unregister,
     Waiting,
 )
+from ..errors import ErrorCode
 from ..model import Message
 from ..retrieval import UNREAD_LIMIT
+from ..settings import Settings
 from .memory_contents import Contents, User
 from .memory_queries import as_it_is, is_unread
 
@@ -82,10 +85,22 @@ class MemoryOutbox:
                 job.begin(now, now + self._delay)
 
     def read(self, reads: Iterable[ReadMark], now: int) -> None:
-        """Read marks moved: what a device still shows is to go."""
-        if self._delay is not None:
-            for one in reads:
-                self._clear(one.user, one.peer, now)
+        """Read marks moved: what the user's other devices still show is to go."""
+        if self._delay is None:
+            return
+        marks = list(reads)
+        for one in marks:
+            if one.device is not None:
+                self._seen(one.user, one.peer, one.device)
+        for one in marks:
+            self._clear(one.user, one.peer, now)
+
+    def _seen(self, user: str, peer: str, device: str) -> None:
+        mark = self._user(user).read.get(peer, 0)
+        for target in self._of(user):
+            job = self._jobs.get((target.key, peer))
+            if job is not None and target.where.device == device and job.notified <= mark:
+                job.notified = 0
 
     def _clear(self, user: str, peer: str, now: int) -> None:
         mark = self._user(user).read.get(peer, 0)
@@ -98,30 +113,42 @@ class MemoryOutbox:
         """A device was removed, and its targets with it."""
         self._forget([target for target in self._of(user) if target.where.device == device])
 
-    def change(self, changes: Iterable[PushChange], now: int) -> None:
+    def change(self, settings: Settings, changes: Iterable[PushChange], now: int) -> tuple[Refused | None, ...]:
         """Carry out the changes, one after the other."""
-        for one in changes:
-            match one:
-                case Register():
-                    self._register(one, now)
-                case Unregister():
-                    self._forget([target for target in self._of(one.user) if _is_meant(one, target.where)])
-                case Mute():
-                    self._mutes.discard((one.user, one.peer))
-                    if one.muted:
-                        self._mutes.add((one.user, one.peer))
-                case Quiet():
-                    self._quiet.discard(one.user)
-                    if one.quiet:
-                        self._quiet.add(one.user)
-                case Note():
-                    self._note(one, now)
-                case TargetGone():
-                    gone = one.target, one.registered
-                    self._forget([target for target in self._targets.values() if (target.key, target.registered) == gone])
-                case _:
-                    old = sorted((target for target in self._targets.values() if target.registered < one.before), key=_age)
-                    self._forget(old[: one.limit])
+        return tuple([self._change(settings, one, now) for one in changes])
+
+    def _change(self, settings: Settings, one: PushChange, now: int) -> Refused | None:
+        match one:
+            case Register():
+                self._register(one, now)
+                self._forget(sorted(self._of(one.user), key=_age)[:-USER_TARGETS])
+            case Unregister():
+                self._forget([target for target in self._of(one.user) if _is_meant(one, target.where)])
+            case Mute():
+                return self._mute(settings, one)
+            case Quiet():
+                self._quiet.discard(one.user)
+                if one.quiet:
+                    self._quiet.add(one.user)
+            case Note():
+                self._note(one, now)
+            case TargetGone():
+                gone = one.target, one.registered
+                self._forget([target for target in self._targets.values() if (target.key, target.registered) == gone])
+            case _:
+                old = sorted((target for target in self._targets.values() if target.registered < one.before), key=_age)
+                self._forget(old[: one.limit])
+        return None
+
+    def _mute(self, settings: Settings, one: Mute) -> Refused | None:
+        pair = one.user, one.peer
+        if not one.muted:
+            self._mutes.discard(pair)
+        elif pair not in self._mutes:
+            if sum(user == one.user for user, _ in self._mutes) >= settings.blocks:
+                return Refused(ErrorCode.NOT_ALLOWED)
+            self._mutes.add(pair)
+        return None
 
     def _register(self, where: Register, now: int) -> None:
         secret = where.provider, where.kind, where.target
@@ -139,9 +166,9 @@ class MemoryOutbox:
         if job is None or job.id != note.id:
             return
         job.answered, job.answer = now, note.answer
-        if note.outcome == "later":
+        if note.outcome in ("later", "put off"):
             job.due = note.due
-            job.attempts += 1
+            job.attempts += note.outcome == "later"
             return
         if note.outcome != "dropped":
             job.notified = note.seq if note.outcome == "sent" else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import msgspec
 
 from ..core.batch import Page, PageRequest
 from ..model import MAX_SEQ, Message
-from .rows import look_up, results
+from .rows import look_up, results, snapshot
 
 __all__ = ["AT_ONCE", "OVERHEAD", "read_known", "read_pages"]
 
@@ -34,7 +35,7 @@ PAGES = """
                 -- Weighed before the texts are touched, which may lie on pages of their own.
                 SELECT l.seq, l.message, w.size + v.column6 AS weight, sum(w.size + v.column6) OVER (ORDER BY l.seq) AS total
                 FROM log AS l CROSS JOIN messages AS w ON w.id = l.message
-                WHERE l.user = u.id AND l.seq > v.column3 AND l.seq <= max(v.column3, u.floor) + v.column4
+                WHERE l.user = u.id AND l.seq > max(v.column3, u.floor) AND l.seq <= max(v.column3, u.floor) + v.column4
             ) AS e
             CROSS JOIN messages AS m ON m.id = e.message
             CROSS JOIN conversations AS c ON c.id = m.conversation
@@ -57,15 +58,11 @@ def read_pages(connection: sqlite3.Connection, requests: Sequence[PageRequest]) 
         for index, one in enumerate(requests)
     ]
     found = {}
-    if len(rows) > AT_ONCE:  # one statement is a snapshot by itself
-        connection.execute("BEGIN")
-    try:
+    # One statement is a snapshot by itself.
+    with snapshot(connection) if len(rows) > AT_ONCE else contextlib.nullcontext():
         for cursor in results(connection, PAGES, rows, AT_ONCE):
             for index, floor, messages in _decoder.decode(cursor.fetchone()[0]):
                 found[index] = Page(messages, floor)
-    finally:
-        if connection.in_transaction:  # some errors end it by themselves
-            connection.execute("ROLLBACK")
     nobody = Page((), 0)
     return [found.get(index, nobody) for index in range(len(rows))]
 

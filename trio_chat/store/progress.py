@@ -37,7 +37,7 @@ _decoder = msgspec.json.Decoder(list[tuple[int, int, int]])
 def delivered(connection: sqlite3.Connection, users: Users) -> list[Reached]:
     """The newest message of each sender among what became delivered in this transaction."""
     rows = [
-        (id, max(before, users.by_id[id].delivered - LOOK_BACK), users.by_id[id].delivered)
+        (id, max(before, users.by_id[id].floor, users.by_id[id].delivered - LOOK_BACK), users.by_id[id].delivered)
         for id, before in users.delivered_before.items()
     ]
     newest: dict[tuple[int, int], int] = {}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..core.batch import ReadMark
-from ..core.outbox import Mute, Note, PushChange, Quiet, Register, TargetGone, Unregister
+from ..core.batch import ReadMark, Refused
+from ..core.outbox import USER_TARGETS, Mute, Note, PushChange, Quiet, Register, TargetGone, Unregister
+from ..errors import ErrorCode
+from ..settings import Settings
 from .rows import write
 from .users import Users
 
@@ -25,6 +27,15 @@ ANNOUNCE = f"""
         since = CASE WHEN due IS NULL OR clear THEN excluded.since ELSE since END,
         attempts = CASE WHEN due IS NULL OR clear THEN 0 ELSE attempts END,
         due = CASE WHEN due IS NULL OR clear THEN excluded.due ELSE due END"""
+# Where it was read, nothing of it is shown any more: that device has seen to it.
+SEEN = """
+    UPDATE push_jobs SET notified = 0 WHERE (target, peer) IN (
+        SELECT j.target, j.peer
+        FROM (VALUES {rows}) AS v
+            CROSS JOIN push_targets AS t ON t.user = v.column1 AND t.device = v.column3
+            CROSS JOIN push_jobs AS j ON j.target = t.id AND j.peer = v.column2
+            CROSS JOIN conversations AS c ON c.a = min(v.column1, v.column2) AND c.b = max(v.column1, v.column2)
+        WHERE j.notified > 0 AND j.notified <= CASE v.column1 WHEN c.a THEN c.read_a ELSE c.read_b END)"""
 # Of what is shown everything was read. What waits already finds that out by itself.
 CLEAR = f"""
     INSERT INTO push_jobs (target, peer, provider, id, seq, since, due, clear)
@@ -39,11 +50,11 @@ CLEAR = f"""
 NOTE = f"""
     UPDATE push_jobs SET
         notified = CASE :outcome WHEN 'sent' THEN :seq WHEN 'cleared' THEN 0 ELSE notified END,
-        clear = CASE WHEN :outcome = 'later' THEN clear ELSE 0 END,
-        id = CASE WHEN :outcome = 'later' THEN id ELSE {FRESH} END,
-        since = CASE WHEN :outcome = 'later' THEN since ELSE :now END,
-        due = CASE WHEN :outcome = 'later' OR seq > :seq THEN :due END,
-        attempts = CASE WHEN :outcome = 'later' THEN attempts + 1 ELSE 0 END,
+        clear = CASE WHEN :outcome IN ('later', 'put off') THEN clear ELSE 0 END,
+        id = CASE WHEN :outcome IN ('later', 'put off') THEN id ELSE {FRESH} END,
+        since = CASE WHEN :outcome IN ('later', 'put off') THEN since ELSE :now END,
+        due = CASE WHEN :outcome IN ('later', 'put off') OR seq > :seq THEN :due END,
+        attempts = CASE :outcome WHEN 'later' THEN attempts + 1 WHEN 'put off' THEN attempts ELSE 0 END,
         answered = :now, answer = :answer
     WHERE target = :target AND peer = :peer AND id = :id"""
 OWNER = "SELECT user FROM push_targets WHERE id = ?"
@@ -58,6 +69,8 @@ REGISTER = """
 CHOSEN = """
     SELECT id FROM push_targets WHERE user = :user AND (:device IS NULL OR device = :device)
         AND (:provider IS NULL OR provider = :provider) AND (:target IS NULL OR target = :target)"""
+BEYOND = "SELECT id FROM push_targets WHERE user = ? ORDER BY registered DESC, id DESC LIMIT -1 OFFSET ?"
+MUTED = "SELECT count(*), max(peer = ?) FROM push_mutes WHERE user = ?"
 OLDEST = "SELECT id FROM push_targets WHERE registered < ? ORDER BY registered LIMIT ?"
 SAME = "SELECT id FROM push_targets WHERE id = ? AND registered = ?"
 FORGET_JOBS = "DELETE FROM push_jobs WHERE target IN (%s)"
@@ -86,13 +99,14 @@ def announce(connection: sqlite3.Connection, newest: Mapping[tuple[int, int], in
 
 
 def clear(connection: sqlite3.Connection, users: Users, reads: Sequence[ReadMark], now: int) -> None:
-    """Read marks moved: what a device still shows is to go. Costs nothing for who has no target."""
-    pairs = {
-        (user.id, peer.id)
+    """Read marks moved: what the user's other devices still show is to go. Costs nothing for who has no target."""
+    where = {
+        (user.id, peer.id, one.device)
         for one in reads
         if (user := users.get(one.user)) is not None and user.targets and (peer := users.get(one.peer)) is not None
     }
-    write(connection, CLEAR, [(*pair, now) for pair in pairs])
+    write(connection, SEEN, [one for one in where if one[2] is not None])
+    write(connection, CLEAR, [(*pair, now) for pair in {(user, peer) for user, peer, _ in where}])
 
 
 def forget_devices(connection: sqlite3.Connection, devices: Sequence[tuple[int, str]]) -> None:
@@ -101,39 +115,62 @@ def forget_devices(connection: sqlite3.Connection, devices: Sequence[tuple[int, 
     write(connection, FORGET % OF_DEVICES, devices)
 
 
-def change(connection: sqlite3.Connection, users: Users, changes: Sequence[PushChange], now: int) -> None:
+def change(
+    connection: sqlite3.Connection, users: Users, settings: Settings, changes: Sequence[PushChange], now: int
+) -> tuple[Refused | None, ...]:
     """Carry out the changes, one after the other: they are rare, or ride along with as many messages."""
-    for one in changes:
-        match one:
-            case Register():
-                user = users.get_or_create(connection, one.user)
-                users.flush(connection)
-                where = one.provider, one.kind, one.target
-                connection.execute(MOVED, (*where, user.id, one.device))
-                connection.execute(REGISTER, (user.id, one.device, *where, now))
-                user.targets = True
-            case Unregister():
-                if (known := users.get(one.user)) is not None:
-                    chosen = {"user": known.id, "device": one.device, "provider": one.provider, "target": one.target}
-                    _forget(connection, CHOSEN, chosen)
-            case Mute():
-                pair = users.get_or_create(connection, one.user).id, users.get_or_create(connection, one.peer).id
-                users.flush(connection)
-                connection.execute("DELETE FROM push_mutes WHERE user = ? AND peer = ?", pair)
-                if one.muted:
-                    connection.execute("INSERT INTO push_mutes (user, peer) VALUES (?, ?)", pair)
-            case Quiet():
-                user = users.get_or_create(connection, one.user)
-                users.flush(connection)
-                connection.execute("DELETE FROM push_quiet WHERE user = ?", (user.id,))
-                if one.quiet:
-                    connection.execute("INSERT INTO push_quiet (user) VALUES (?)", (user.id,))
-            case Note():
-                _note(connection, users, one, now)
-            case TargetGone():
-                _forget(connection, SAME, (one.target, one.registered))
-            case _:
-                _forget(connection, OLDEST, (one.before, one.limit))
+    return tuple([_change(connection, users, settings, one, now) for one in changes])
+
+
+def _change(connection: sqlite3.Connection, users: Users, settings: Settings, one: PushChange, now: int) -> Refused | None:
+    match one:
+        case Register():
+            user = users.get_or_create(connection, one.user)
+            users.flush(connection)
+            where = one.provider, one.kind, one.target
+            connection.execute(MOVED, (*where, user.id, one.device))
+            connection.execute(REGISTER, (user.id, one.device, *where, now))
+            _forget(connection, BEYOND, (user.id, USER_TARGETS))
+            user.targets = True
+        case Unregister():
+            if (known := users.get(one.user)) is not None:
+                chosen = {"user": known.id, "device": one.device, "provider": one.provider, "target": one.target}
+                _forget(connection, CHOSEN, chosen)
+        case Mute(muted=True):
+            return _mute(connection, users, settings, one)
+        case Mute():
+            _unmute(connection, users, one)
+        case Quiet():
+            user = users.get_or_create(connection, one.user)
+            users.flush(connection)
+            connection.execute("DELETE FROM push_quiet WHERE user = ?", (user.id,))
+            if one.quiet:
+                connection.execute("INSERT INTO push_quiet (user) VALUES (?)", (user.id,))
+        case Note():
+            _note(connection, users, one, now)
+        case TargetGone():
+            _forget(connection, SAME, (one.target, one.registered))
+        case _:
+            _forget(connection, OLDEST, (one.before, one.limit))
+    return None
+
+
+def _mute(connection: sqlite3.Connection, users: Users, settings: Settings, one: Mute) -> Refused | None:
+    user, peer = users.get_or_create(connection, one.user), users.get_or_create(connection, one.peer)
+    users.flush(connection)
+    count, already = connection.execute(MUTED, (peer.id, user.id)).fetchone()
+    if already:
+        return None
+    if count >= settings.blocks:
+        return Refused(ErrorCode.NOT_ALLOWED)
+    connection.execute("INSERT INTO push_mutes (user, peer) VALUES (?, ?)", (user.id, peer.id))
+    return None
+
+
+def _unmute(connection: sqlite3.Connection, users: Users, one: Mute) -> None:
+    user, peer = users.get(one.user), users.get(one.peer)
+    if user is not None and peer is not None:
+        connection.execute("DELETE FROM push_mutes WHERE user = ? AND peer = ?", (user.id, peer.id))
 
 
 def _forget(connection: sqlite3.Connection, which: str, values: tuple[object, ...] | Mapping[str, object]) -> None:

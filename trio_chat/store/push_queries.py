@@ -21,7 +21,8 @@ _UNREAD: Final = f"""
     FROM messages AS m WHERE m.conversation = c.id AND m.sender = c.a + c.b - %(user)s AND {CLASS} = {MESSAGE}
         AND m.id >= coalesce((
             SELECT l.message FROM log AS l
-            WHERE l.user = %(user)s AND l.seq > CASE %(user)s WHEN c.a THEN c.read_a ELSE c.read_b END
+            WHERE l.user = %(user)s AND l.seq > max(
+                CASE %(user)s WHEN c.a THEN c.read_a ELSE c.read_b END, (SELECT floor FROM users WHERE id = %(user)s))
             ORDER BY l.seq LIMIT 1), {MAX_SEQ})"""
 _OWN_UNREAD: Final = _UNREAD % {"user": "j.user"}
 

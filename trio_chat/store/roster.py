@@ -11,12 +11,14 @@ from typing import Final
 
 from msgspec import Struct
 
+from ..core.outbox import Register, Waiting
 from ..errors import ConfigurationError
 from ..retrieval import Device
 from . import connection, schema
+from .push_queries import read_waiting
 from .standings import read_devices
 
-__all__ = ["KnownUser", "devices_in", "users_in"]
+__all__ = ["KnownUser", "devices_in", "outbox_in", "targets_in", "users_in"]
 
 
 class KnownUser(Struct, frozen=True, kw_only=True):
@@ -64,6 +66,29 @@ def devices_in(path: Path, user: str) -> tuple[Device, ...]:
         if not reading.execute(_KNOWN, [user]).fetchone()[0]:
             raise ConfigurationError(f"{path} does not know a user {user!r}")
         return read_devices(reading, user)
+
+
+_SECRETS: Final = """
+    SELECT device, provider, kind, target FROM push_targets
+    WHERE user = (SELECT id FROM users WHERE name = ?) ORDER BY device, id"""
+
+
+def targets_in(path: Path, user: str) -> tuple[Register, ...]:
+    """Where the user's devices can be reached by push, with what is secret of it. Raises as `devices_in`."""
+    with _opened(path) as reading:
+        if not reading.execute(_KNOWN, [user]).fetchone()[0]:
+            raise ConfigurationError(f"{path} does not know a user {user!r}")
+        return tuple(Register(user, *row) for row in reading.execute(_SECRETS, [user]))
+
+
+def outbox_in(path: Path, user: str | None, limit: int) -> tuple[Waiting, ...]:
+    """What waits for push: see `Outbox.waiting`.
+
+    Raises:
+        ConfigurationError: as `users_in`.
+    """
+    with _opened(path) as reading:
+        return read_waiting(reading, user, limit)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ The connection gives the interpreter's lock away and takes it back at every step
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-__all__ = ["SIZES", "look_up", "results", "write"]
+__all__ = ["SIZES", "look_up", "results", "snapshot", "write"]
 
 Row: TypeAlias = tuple[object, ...]
 
@@ -55,3 +56,14 @@ def look_up(connection: sqlite3.Connection, template: str, rows: Sequence[Row]) 
     for cursor in results(connection, template, rows):
         found += msgspec.json.decode(cursor.fetchone()[0])
     return found
+
+
+@contextlib.contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read in the block is of one moment; between two statements a log may be retained, for example."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # some errors end it by themselves
+            connection.execute("ROLLBACK")

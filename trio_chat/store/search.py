@@ -19,6 +19,7 @@ import msgspec
 
 from ..retrieval import SearchHit, SearchPage, SearchQuery
 from .entries import Found, current, newest_edit
+from .rows import snapshot
 from .scope import Scope, find
 from .snippets import shorten
 from .words import words
@@ -110,13 +111,9 @@ def read_search(connection: sqlite3.Connection, user: str, query: SearchQuery, s
     asked = [query.query[start:end] for _, start, end in words(query.query)]
     if not asked:
         return NO_HITS
-    connection.execute("BEGIN")  # what is found is highlighted in the same snapshot
-    try:
+    with snapshot(connection):  # what is found is highlighted as it was found
         scope = find(connection, user, peer=query.peer)
         return NO_HITS if scope is None else _search(connection, scope, query, asked, size)
-    finally:
-        if connection.in_transaction:  # some errors end it by themselves
-            connection.execute("ROLLBACK")
 
 
 def _search(connection: sqlite3.Connection, scope: Scope, query: SearchQuery, asked: list[str], size: int) -> SearchPage:

@@ -32,11 +32,13 @@ from .base import Sizes
 from .checkup import Checkup, quick_check
 from .conversation_list import read_conversations
 from .faults import Health, translate
+from .files import sync
 from .history import read_history
 from .lock import FileLock
 from .migration import migrate
 from .pages import read_known, read_pages
 from .search import read_search
+from .sqlite_keeping import SqliteKeeping
 from .sqlite_outbox import SqliteOutbox
 from .standings import read_blocked, read_devices, read_standings
 from .writer import Writer
@@ -80,6 +82,7 @@ class SqliteStore:
         self._reading = trio.CapacityLimiter(READERS)
         self._asking = trio.CapacityLimiter(1)  # queries wait for one another, and no page waits for them
         self.outbox = SqliteOutbox(self._ask, self._push)
+        self.keeping = SqliteKeeping(self._ask, self._write)
 
     async def __aenter__(self) -> Self:
         """Open the file. Cancelling waits until it is open, and then closes it.
@@ -171,6 +174,9 @@ class SqliteStore:
     def _push(self, delay: int | None) -> None:
         self._opened().writer.push_delay = delay
 
+    async def _write(self, work: Callable[[Writer], T]) -> T:
+        return await trio.to_thread.run_sync(work, self._opened().writer, limiter=self._writing)
+
     async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._opened().ask, query, limiter=self._asking)
 
@@ -211,6 +217,7 @@ class _OpenFile:
             undo.callback(lambda: self.lock.release(clean=not self.lock.unclean))
             unclean = self.lock.unclean or connection.size_of(self.path, "-wal") > 0
             checked = self._inspect(check=check)
+            self._secure()
             connection.create(self.path)
             self.lock.hold_file()
             writer = connection.write(self.path)
@@ -231,7 +238,10 @@ class _OpenFile:
         """Refuse a file that cannot be served, before anything is written. Says whether it was checked for damage."""
         if not connection.size_of(self.path):
             return False
-        if self.path.is_file() and not connection.is_database(self.path):
+        # With a rollback journal beside it the file may begin in any way: a power cut while it was made has torn its first
+        # page, and SQLite rolls that back.
+        journal = connection.size_of(self.path, "-journal") > 0
+        if self.path.is_file() and not journal and not connection.is_database(self.path):
             raise ConfigurationError(f"{self.path}: it is not a database: name another file, or restore a backup")
         looking = connection.look(self.path)
         if looking is None:
@@ -242,6 +252,18 @@ class _OpenFile:
         if finding is not None:
             raise ConfigurationError(f"{self.path}: it is damaged ({finding}): restore a backup")
         return check
+
+    def _secure(self) -> None:
+        """Make sure that what a crash has left in the WAL is on the disk, before anybody is told of it.
+
+        A process that is killed between writing a commit and synchronising it leaves a WAL that SQLite reads as committed. A
+        message found there is answered without another commit when it is sent again, and is delivered; so a power cut would
+        take away what was acknowledged. SQLite synchronises the folder only for a WAL that it makes itself.
+        """
+        wal = Path(f"{self.path}-wal")
+        if wal.exists():
+            sync(wal)
+            sync(self.path.parent)
 
     @staticmethod
     def _probe(writer: sqlite3.Connection) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ..core.batch import Batch, BlockChange, Draft, ReadMark, Refused, Results, Stored
 from ..errors import StoreBusy, StoreFull
@@ -36,6 +37,8 @@ RESTART_MS = 500
 PAGES_PER_BATCH, PAGES_PER_ROW = 8, 3
 """What a transaction adds to the WAL, at most, roughly (measured: 2 pages a message between random users)."""
 
+T = TypeVar("T")
+
 
 class Writer:
     """Owns the read-write connection and what is remembered of the rows it wrote."""
@@ -56,13 +59,24 @@ class Writer:
 
     def append(self, batch: Batch, now: int) -> Results:
         """`Store.append`, blocking."""
+        changes = sum(
+            map(len, (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals, batch.push))
+        )
+        return self.transact(lambda: self._carry_out(batch, now), PAGES_PER_BATCH + PAGES_PER_ROW * changes)
+
+    def transact(self, work: Callable[[], T], pages: int) -> T:
+        """Do `work` in one transaction, which adds about so many `pages` to the WAL; all of it is durable, or none.
+
+        Raises:
+            StoreError: none of it is.
+        """
         self.health.require()
         committing = False
         try:
             self._checkpoint_if_due()
             self.connection.execute("BEGIN IMMEDIATE")
             self._notice_others()
-            results = self._carry_out(batch, now)
+            result = work()
             committing = True
             self.connection.execute("COMMIT")
         except BaseException as error:
@@ -74,11 +88,8 @@ class Writer:
             raise fault from error  # noqa: ASYNC104  (only SQLite's errors become a fault)
         self.users.settle()
         self.conversations.settle()
-        changes = sum(
-            map(len, (batch.marks, batch.openings, batch.drafts, batch.reads, batch.blocks, batch.removals, batch.push))
-        )
-        self.pages += PAGES_PER_BATCH + PAGES_PER_ROW * changes
-        return results
+        self.pages += pages
+        return result
 
     def _checkpoint_if_due(self) -> None:
         """Copy the WAL into the database, before the next transaction so that no answer waits for it.
@@ -96,6 +107,31 @@ class Writer:
         except sqlite3.Error as error:
             if not isinstance(translate(error, self.path), StoreFull | StoreBusy):
                 raise
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the database now.
+
+        Raises:
+            StoreError: it could not be.
+        """
+        self.transact(lambda: None, CHECKPOINT_PAGES)
+        self.transact(lambda: None, 0)
+
+    def compact(self) -> int:
+        """`SqliteKeeping.compact`, blocking."""
+        before = self._size()
+        self.checkpoint()
+        try:
+            self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            self.connection.execute("VACUUM")
+        except sqlite3.Error as error:
+            raise translate(error, self.path) or error from error
+        return before - self._size()
+
+    def _size(self) -> int:
+        (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+        (size,) = self.connection.execute("PRAGMA page_size").fetchone()
+        return int(pages * size)
 
     def _restart(self) -> bool:
         """Have the WAL written from its beginning again; False if a reader would not end in time.
@@ -145,12 +181,13 @@ class Writer:
         opened = openings.carry_out(batch.openings)
         progress = told(connection, users, delivered(connection, users), reached)
         blocks = change(connection, users, self.settings, batch.blocks) if batch.blocks else []
-        change_push(connection, users, batch.push, now)
+        push = change_push(connection, users, self.settings, batch.push, now)
         stored = self._store(batch.drafts, now) if batch.drafts else []
         if not batch.drafts:
             users.flush(connection)
         openings.flush()
-        return Results(tuple(opened), tuple(stored), tuple(blocks), (None,) * len(batch.removals), progress, now)
+        removals = (None,) * len(batch.removals)
+        return Results(tuple(opened), tuple(stored), tuple(blocks), removals, progress, now, push=push)
 
     def _store(self, batch: Sequence[Draft], now: int) -> list[Stored | Refused]:
         if not self.newest:

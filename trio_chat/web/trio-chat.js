@@ -63,6 +63,9 @@ import { openStorage, uuid } from "./trio-chat-storage.js";
  * @typedef {{conversations: Conversation[], more: boolean, next: number | null}} ConversationsPage
  * @typedef {{name: string, cursor: number, seen: number, created: number, connected: boolean}} Device
  *
+ * @typedef {{providers: {name: string, key?: string}[], targets: {device: string, provider: string, kind: string,
+ *   registered: number}[], muted: string[], quiet: boolean}} PushSettings `key` is the `applicationServerKey` of Web Push
+ *
  * @typedef {object} Events
  * @property {{state: LinkState, end?: End}} state `away`: it comes back by itself after `end.wait` seconds; `stopped`: it does not
  * @property {Frame} welcome with `reset`: whether what is known of the log so far may have holes, or belongs to another history
@@ -340,6 +343,36 @@ export class Chat {
   /** @returns {Promise<string[]>} */
   async blocks() {
     return (await this.#ask({ type: "blocks" })).users;
+  }
+
+  /** How devices can be reached while they are away, and what the user has said about it. @returns {Promise<PushSettings>} */
+  push() {
+    return this.#ask({ type: "push" });
+  }
+
+  /** Has this device told of messages while it is away; to be called at every start. For Web Push the kind is `subscription` and the target `JSON.stringify(subscription)`. @param {string} provider @param {string} kind @param {string} target @returns {Promise<PushSettings>} */
+  registerPush(provider, kind, target) {
+    return this.#ask({ type: "push_register", provider, kind, target });
+  }
+
+  /** Has this device told no more, by that provider or at all. @param {string} [provider] @returns {Promise<PushSettings>} */
+  unregisterPush(provider) {
+    return this.#ask({ type: "push_unregister", ...(provider === undefined ? {} : { provider }) });
+  }
+
+  /** Has the user's devices not told of this user's messages. @param {string} user @returns {Promise<PushSettings>} */
+  mute(user) {
+    return this.#ask({ type: "mute", user });
+  }
+
+  /** @param {string} user @returns {Promise<PushSettings>} */
+  unmute(user) {
+    return this.#ask({ type: "unmute", user });
+  }
+
+  /** Has the user's devices told of nothing, or of everything again. @param {boolean} quiet @returns {Promise<PushSettings>} */
+  setQuiet(quiet) {
+    return this.#ask({ type: "quiet", quiet });
   }
 
   /** Whether the server takes frames of this type; true while that is not known. @param {string} feature */
