@@ -29,13 +29,14 @@ async def away_told_and_back(t: ChatKit) -> None:
     """The whole story: bob goes offline, is told, comes back, and has it; then nobody need be told any more."""
     alice, bob = await t.connect("alice"), await t.connect("bob", "phone")
     await t.register_push("bob", "phone")
+    await t.register_push("bob", "tablet")
     await bob.leave()
     await alice.send("bob", "are you there?")
     await t.push.expect(user="bob", device="phone", peer="alice", unread=1, clear=False)
     await bob.reconnect()
     message = await bob.expect(sender="alice", text="are you there?")
     await bob.read(message)
-    await t.push.expect(user="bob", device="phone", clear=True, badge=0)
+    await t.push.expect(user="bob", device="tablet", clear=True, badge=0)
 
 
 async def test_offline_push_reconnect_delivered_without_a_socket_or_a_thread(chat_clock: MockClock) -> None:
