@@ -1,4 +1,4 @@
-"""How long a test by `trio_chat.testing` takes: one user writes to another who is away, comes back, and has it.
+"""How long a test by `trio_chat.testing` takes: one writes to another who is away, is told of it, comes back, and has it.
 
 ``python benchmarks/kit.py`` prints the processor's and the clock's milliseconds, of the first run and of the best and the
 middle one of those after it.
@@ -19,11 +19,13 @@ RUNS = 50
 
 async def away_and_back() -> None:
     """One such test, all of it."""
-    async with open_test_chat() as chat:
-        bob = await chat.connect("bob")
+    async with open_test_chat(push=True) as chat:
+        bob = await chat.connect("bob", "phone")
+        await chat.register_push("bob", "phone")
         await bob.leave()
         alice = await chat.connect("alice")
         await alice.send("bob", "hi")
+        await chat.push.expect(user="bob", unread=1)
         await bob.reconnect()
         await bob.expect(text="hi")
 

@@ -21,6 +21,7 @@ from trio.testing import MockClock
 import trio_chat
 from trio_chat import wire
 from trio_chat.client import open_client
+from trio_chat.push.base import Gone, RetryAfter
 from trio_chat.testing import open_test_chat
 
 ROOT = Path(__file__).parents[1]
@@ -178,7 +179,8 @@ def test_what_a_snippet_names_exists(snippet: Snippet) -> None:
 async def test_a_snippet_of_the_kit_runs(snippet: Snippet, autojump_clock: MockClock) -> None:
     """Else who learns to test from this page learns something that fails."""
     names: dict[str, Any] = {"pytest": pytest, "wire": wire, "open_test_chat": open_test_chat}
-    names |= {name: getattr(trio_chat, name) for name in ("Hooks", "NotAllowed", "Outgoing", "Rejected")}
+    names |= {name: getattr(trio_chat, name) for name in ("Hooks", "NotAllowed", "Outgoing", "Push", "Rejected")}
+    names |= {"Gone": Gone, "RetryAfter": RetryAfter}
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | annotations.compiler_flag
     running = eval(compile(snippet.text, str(snippet), "exec", flags=flags, dont_inherit=True), names)
     await running

@@ -7,5 +7,14 @@ The fixtures for pytest are in `trio_chat.testing.fixtures`, which alone needs p
 from .kit import ChatKit, open_test_chat
 from .participant import Participant
 from .server import InMemoryServer, open_test_server
+from .telling import PushAttempt, RecordingProvider
 
-__all__ = ["ChatKit", "InMemoryServer", "Participant", "open_test_chat", "open_test_server"]
+__all__ = [
+    "ChatKit",
+    "InMemoryServer",
+    "Participant",
+    "PushAttempt",
+    "RecordingProvider",
+    "open_test_chat",
+    "open_test_server",
+]

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
 import trio
+from msgspec.structs import replace
 
 from .. import authenticators
 from ..chat import Chat
 from ..client.raw import RawClient, open_background, wrap_stream
 from ..policy import Hooks
+from ..push.settings import Push
 from ..revalidation import Revalidate
 from ..settings import Settings
 from ..store.base import Store
@@ -19,6 +21,7 @@ from ..transport.front import Authenticate
 from . import clocks
 from .participant import Participant
 from .server import InMemoryServer, open_test_server
+from .telling import RecordingProvider
 
 __all__ = ["ChatKit", "open_test_chat"]
 
@@ -26,10 +29,11 @@ __all__ = ["ChatKit", "open_test_chat"]
 class ChatKit:
     """A chat under test. Made by `open_test_chat`."""
 
-    def __init__(self, server: InMemoryServer, nursery: trio.Nursery) -> None:
+    def __init__(self, server: InMemoryServer, nursery: trio.Nursery, provider: RecordingProvider | None = None) -> None:
         self.server = server
         """For what the kit has no word for: bare streams, and the reconnecting client (`InMemoryServer.open_client`)."""
         self._nursery = nursery
+        self._provider = provider
 
     @property
     def chat(self) -> Chat:
@@ -40,6 +44,31 @@ class ChatKit:
     def store(self) -> Store:
         """Where its messages are; given to another `open_test_chat`, that one goes on with them."""
         return self.server.store
+
+    @property
+    def push(self) -> RecordingProvider:
+        """Who was told while they were away: a push provider that sends nothing and remembers what it was to send.
+
+        Raises:
+            RuntimeError: the chat was opened without ``push``.
+        """
+        if self._provider is None:
+            raise RuntimeError("nobody is told of anything in this chat: open it with open_test_chat(push=True)")
+        return self._provider
+
+    async def register_push(self, user: str, device: str = "default", *, target: str | None = None) -> None:
+        """This device of the user's can be reached by `push` from now on. Returns when that is stored.
+
+        Args:
+            user: who is to be told.
+            device: on which device.
+            target: where it is; if none is given, one that no other device has.
+
+        Raises:
+            RuntimeError: the chat was opened without ``push``.
+        """
+        where = f"{user} {device}" if target is None else target
+        await self.chat.register_push(user, device, self.push.name, "token", where)
 
     def now(self) -> int:
         """The chat's clock, in Unix milliseconds; it goes as Trio's does."""
@@ -96,6 +125,7 @@ async def open_test_chat(
     revalidate: Revalidate | None = None,
     allowed_origins: Collection[str] = (),
     hooks: Hooks | None = None,
+    push: Push | bool = False,
     start: int | None = None,
 ) -> AsyncIterator[ChatKit]:
     """A chat in memory, to test with: no socket, no thread.
@@ -117,8 +147,12 @@ async def open_test_chat(
         revalidate: whether a connection may go on; see `serve_tcp`.
         allowed_origins: pages that may connect; see `serve_tcp`.
         hooks: the application's say; see `Hooks`.
+        push: True tells who is away, through `ChatKit.push`; a `Push` by its rules, and through its own providers as well.
         start: what the chat's clock shows at first, in Unix milliseconds; None is the true time.
     """
+    provider = None if push is False else RecordingProvider()
+    rules = Push(providers=()) if isinstance(push, bool) else push
+    told = None if provider is None else replace(rules, providers=(*rules.providers, provider))
     async with (
         open_test_server(
             settings=settings,
@@ -127,8 +161,9 @@ async def open_test_chat(
             revalidate=revalidate,
             allowed_origins=allowed_origins,
             hooks=hooks,
+            push=told,
             clock=clocks.in_step(start),
         ) as server,
         open_background() as nursery,
     ):
-        yield ChatKit(server, nursery)
+        yield ChatKit(server, nursery, provider)
