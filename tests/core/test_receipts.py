@@ -98,7 +98,7 @@ def test_read_marks_ride_along_and_wait_for_company() -> None:
     assert world.core.deadline() == world.now + 0.25
     bob.send("ho", "alice")
     assert world.batch is not None
-    assert world.batch.reads == (ReadMark("bob", "alice", 3),)
+    assert world.batch.reads == (ReadMark("bob", "alice", 3, "phone"),)
     world.settle()
     assert world.store.reads == {("bob", "alice"): 3}
     assert alice.marks.read["bob"] == 3
