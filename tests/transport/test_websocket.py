@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import socket
 import struct
@@ -554,6 +555,19 @@ async def test_a_flooding_peer_is_not_heard_to_the_end(autojump_clock: MockClock
         nursery.start_soon(partial(keep_sending, peer, frame(TEXT, b"flood") * 100, every=0.01))
         await transport.close(CloseCode.FLOODING, "")
         assert trio.current_time() == pytest.approx(SETTINGS.close_timeout)
+        assert (await peer.closed_with())[0] == 4429
+        await ends(transport.receive)
+
+
+async def test_a_flooding_peer_that_pings_is_no_failure(autojump_clock: MockClock) -> None:
+    """Else answering its ping while it is told to go is logged as a failure of the server's, and it is not told."""
+    autojump_clock.autojump_threshold = math.inf
+    async with connected(lockstep=True) as (transport, peer, nursery):
+        nursery.start_soon(transport.close, CloseCode.FLOODING, "")
+        await trio.testing.wait_all_tasks_blocked()
+        await peer.send(frame(PING, b"are you there?"))
+        await trio.testing.wait_all_tasks_blocked()
+        autojump_clock.autojump_threshold = 0
         assert (await peer.closed_with())[0] == 4429
         await ends(transport.receive)
 

@@ -77,6 +77,9 @@ class _JudgedStream(trio.abc.Stream):
         return await self._refuse(f"a message took longer than {self._message_seconds:g} s")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.over:  # `close` may be writing its last word, beside the lock by which trio-websocket's tasks take turns
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise trio.ClosedResourceError
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
