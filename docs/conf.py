@@ -8,7 +8,7 @@ copyright = author
 release = version = trio_chat.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "reliability"]  # the sections of the page on reliability, and the results they quote
+exclude_patterns = ["_build"]
 default_role = "code"
 html_theme = "furo"
 html_title = "trio-chat"

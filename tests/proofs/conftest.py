@@ -57,7 +57,7 @@ class Record(Protocol):
 def record(seed: int, scale: float, figures: Callable[[str], None]) -> Record:
     """Shows figures at the end and, if ``TRIO_CHAT_PROOF_RESULTS`` names a folder, writes them there as ``NAME.json``.
 
-    The files of a run at full scale are kept in ``docs/reliability``, from which ``docs/reliability.md`` is made.
+    The files of a run at full scale are kept in ``docs/reliability``; ``docs/reliability.md`` quotes them.
     """
 
     def keep(name: str, **measured: bool | float | str) -> None:

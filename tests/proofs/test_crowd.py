@@ -24,6 +24,7 @@ import trio
 from .conftest import Record
 from .harness import HERE, STARTING, Lines, Server, innocents, serving
 from .peers import Bill
+from .sieges import LATE
 
 pytestmark = pytest.mark.timed
 
@@ -73,7 +74,7 @@ async def besieging(server: Server, crowd: Crowd) -> AsyncIterator[None]:
 async def test_a_hostile_crowd_delays_nobody(tmp_path: Path, scale: float, record: Record) -> None:
     """If this fails, a hundred clients that behave badly make two hundred others wait."""
     seconds = min(20.0, 2.0 * max(1.0, scale))
-    stretches = STRETCHES if scale >= 4 else 2
+    stretches = STRETCHES if scale >= 4 else 1
     crowd = Crowd()
     without: list[Bill] = []
     among: list[Bill] = []
@@ -126,4 +127,5 @@ async def test_a_hostile_crowd_delays_nobody(tmp_path: Path, scale: float, recor
     assert grown <= GROWTH
     assert set(crowd.attacks) >= {"loris", "never_reads", "flood", "fragments", "pings"}
     # At the scale for every day a stretch has a hundred messages, of which the slowest is the p99: only a gross delay shows.
-    assert median(ratios) <= (1.3 if scale >= 10 else 3.0) or median(bill.p99 for bill in among) < 60.0
+    late = median(bill.p99 for bill in among)
+    assert (median(ratios) <= 1.3 or late < 60.0) if scale >= 10 else late < LATE

@@ -1,4 +1,4 @@
-"""What has gone wrong in other servers by taking long, which a clock shows; docs/reliability/hostile.md has the rest."""
+"""What has gone wrong in other servers by taking long, which a clock shows; docs/reliability.md has the rest."""
 
 from __future__ import annotations
 

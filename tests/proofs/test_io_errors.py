@@ -222,6 +222,10 @@ class Failing:
             assert len(failed) == 1 or kind == "ENOSPC", where
             assert kind == "ENOSPC once" or "stored" not in answers[answers.index("store_full") :], where
             self.outcomes["store_full"] += 1
+        elif kind == "ENOSPC" and {*answers} == {"gone"} and "(SQLITE_FULL)" in where:
+            # Full before anybody's device was remembered: nobody is let in, and it is tried again for each who comes (3).
+            assert script.health == 503, where
+            self.outcomes["nobody let in"] += 1
         else:
             # Broken: refused until a restart, unhealthy, and the disk is left alone (R2, 4).
             first = answers.index(failed[0])

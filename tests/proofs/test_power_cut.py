@@ -30,7 +30,7 @@ from .ledger import Entry, Talker, audit, judge
 from .talk import ask_again, make_few_talkers, talk
 from .warm import Warm, warm
 
-CUTS: Final = {1: 1500, 2: 25_000, 4: 110_000}
+CUTS: Final = {1: 700, 2: 25_000, 4: 110_000}
 """How many at which scale."""
 WHOLE_STARTS: Final = 40
 """Each so-many-th cut is looked at by a whole start of the store, and not only by opening its file."""

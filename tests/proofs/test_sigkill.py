@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trio
 
 from .harness import Server, serving
@@ -16,7 +17,7 @@ ROUNDS = 6  # at scale 1; 20 and more at scale 4
 LONGEST = 1.2
 """Seconds of talk before the kill, at most."""
 RESTART = 2.0
-"""Seconds from the start of the process until it listens, as the median: a shared machine has its moments."""
+"""Seconds from the start of the process until it listens, as the median; at scale 1 twice as many, for a busy machine."""
 
 
 async def talk_and_kill(server: Server, talkers: list[Talker], seconds: float) -> None:
@@ -28,6 +29,7 @@ async def talk_and_kill(server: Server, talkers: list[Talker], seconds: float) -
         await server.kill()
 
 
+@pytest.mark.timed
 async def test_what_was_acknowledged_survives_sigkill(
     tmp_path: Path, seed: int, scale: float, figures: Callable[[str], None]
 ) -> None:
@@ -66,7 +68,7 @@ async def test_what_was_acknowledged_survives_sigkill(
     assert not wrongs, f"seed {seed}"
     for user, log in logs.items():
         assert whole[user][: len(log)] == log, f"an earlier part of {user}'s log has changed"
-    assert statistics.median(restarts) < RESTART
+    assert statistics.median(restarts) < (RESTART if scale >= 4 else 2 * RESTART)
 
 
 async def test_a_server_that_answers_before_it_commits_is_found_out(

@@ -81,9 +81,15 @@ class _Racer:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.given: list[Entry] = []
+        self.turn = trio.Lock()
         self.ponged = trio.Event()
         self.welcome: dict[str, int] = {}
         self.end: Gone | None = None
+
+    async def say(self, frame: dict[str, object]) -> None:
+        """Write a frame when nobody else does."""
+        async with self.turn:
+            await self.peer.write(text(frame))
 
     async def run(self) -> None:
         """Take everything, acknowledge some of it."""
@@ -97,7 +103,7 @@ class _Racer:
                     elif frame["type"] == "pong":
                         self.ponged.set()
                 if self.given and len(self.given) % 2:
-                    await self.peer.write(text({"type": "ack", "seq": self.given[-1].seq}))
+                    await self.say({"type": "ack", "seq": self.given[-1].seq})
         except Gone as end:
             self.end = end
 
@@ -129,7 +135,7 @@ async def test_two_connections_of_a_device_race(
                         while not any(racer.end for racer in racers):  # noqa: ASYNC110
                             await trio.sleep(0.01)
                         (winner, *ghosts) = [racer for racer in racers if racer.end is None]
-                        await winner.peer.write(text({"type": "ping"}))
+                        await winner.say({"type": "ping"})
                         await winner.ponged.wait()
                         while winner.given[-1:] == [] or winner.given[-1].seq < 30:  # noqa: ASYNC110
                             await trio.sleep(0.01)
