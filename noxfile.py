@@ -143,12 +143,12 @@ def build(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, on the built wheel; on the oldest Python with the coverage of the rooms that hold the promises.
 
-    With CI_UNITS in the environment, on the others only what runs in the tests' own process.
+    With CI_UNITS in the environment, on the others only what runs in the tests' own process and could differ there.
     """
     session.install(_wheel(session), *_group("test"))
     if session.python != OLDEST or session.posargs:
         units = session.python != OLDEST and "CI_UNITS" in os.environ
-        chosen = ["-m", "not process and not proof and not browser"] if units else []
+        chosen = ["-m", "not process and not once and not proof and not browser"] if units else []
         _pytest(session, *chosen, profile="ci" if session.python == OLDEST else "brief")
         return
     _pytest(session, default=THEIR_TESTS, coverage=True)

@@ -186,6 +186,7 @@ async def test_a_snippet_of_the_kit_runs(snippet: Snippet, autojump_clock: MockC
     await running
 
 
+@pytest.mark.process
 async def test_the_tutorial_by_the_text_alone(tmp_path: Path) -> None:
     """Else the first ten minutes with this library are the last: its files are run as they stand, on a free port."""
     files = {one.label: one.text for one in SNIPPETS if one.page == "tutorial.md"}

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import trio_websocket
 
+pytestmark = pytest.mark.once  # it reads the text of the code
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "trio_chat").rglob("*.py"))
 MIGRATIONS = sorted((ROOT / "migrations").rglob("*.py"))

@@ -140,6 +140,7 @@ async def test_an_authenticator_that_takes_long_does_not_let_in_who_was_revoked(
         go.set()
 
 
+@pytest.mark.once  # it is long
 @pytest.mark.parametrize("reading", [True, False])
 async def test_a_thousand_connections_are_gone_within_a_second(reading: bool, autojump_clock: MockClock) -> None:
     """Else they are let go one after the other. By the virtual clock; tests/proofs has the real one, with sockets."""

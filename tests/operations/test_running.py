@@ -26,6 +26,7 @@ from ..processes import Command, command, done, handing_over, one_sentence
 from ..support import closed, frame
 
 
+@pytest.mark.process
 async def test_a_whole_run(tmp_path: Path) -> None:
     """Else the operator's commands do not reach the server; or its log holds what is nobody's business (failures 32)."""
     db, key = tmp_path / "chat.db", tmp_path / "key"
@@ -84,6 +85,7 @@ async def test_a_whole_run(tmp_path: Path) -> None:
         assert secret not in log
 
 
+@pytest.mark.process
 async def test_a_socket_that_is_handed_over(tmp_path: Path) -> None:
     """Else systemd holds a socket that nobody serves; or takes the server for one that never becomes ready."""
     with socket.create_server(("127.0.0.1", 0)) as held, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hears:

@@ -72,5 +72,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Faults:
                 raise
             return super().execute(sql, *values)
 
+        def executescript(self, script: str, /) -> sqlite3.Cursor:
+            faults.before(script)
+            return super().executescript(script)
+
     monkeypatch.setattr(connection, "Connection", Faulty)
     return faults

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from trio_chat.core.batch import Batch, Draft, Mark, Opened, Opening, PageRequest, Refused
-from trio_chat.errors import ConfigurationError, ErrorCode, StoreFull
+from trio_chat.errors import ConfigurationError, ErrorCode, StoreBusy, StoreFull, StoreUnavailable
 from trio_chat.keeping import DAY, WEIGHT, Retained, Retention
 from trio_chat.retrieval import ConversationsQuery, HistoryQuery, SearchQuery
 from trio_chat.settings import Settings
@@ -281,6 +281,38 @@ async def test_a_file_that_cannot_become_shorter_is_no_failure(path: Path) -> No
     async with SqliteStore(path) as store:
         await store.append(Batch(drafts=tuple(Draft(1, "a", "b", f"{m}", "x" * 9000) for m in range(400))), 1000)
         assert await retain(store, per_user=1) == Retained(users=2, entries=798, messages=399)
+
+
+@pytest.mark.parametrize(("name", "lasting"), [("SQLITE_BUSY", False), ("SQLITE_IOERR_WRITE", True)])
+async def test_space_that_cannot_be_given_back_is_told_of(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lasting: bool
+) -> None:
+    """A file would silently stay as long as it was; or, on a disk that has failed, be written on (failures R2)."""
+    monkeypatch.setattr(sqlite_keeping, "SPARE", 0)
+    broken = install(monkeypatch)
+    async with SqliteStore(path) as store:
+        await store.append(Batch(drafts=tuple(Draft(1, "alice", "bob", f"{m}", "x" * 3000) for m in range(50))), 1000)
+        broken.broken["incremental_vacuum"] = fault(name)
+        with pytest.raises(StoreUnavailable if lasting else StoreBusy):
+            await retain(store, per_user=1)
+        broken.broken.clear()
+        assert await page(store, "bob") == (49, [50])  # the rest is done, and can be read
+        if lasting:
+            with pytest.raises(StoreUnavailable):
+                await Writer(store).send("alice", "bob", "m")
+        else:
+            assert (await retain(store, per_user=1)).bytes > 50_000
+
+
+async def test_a_log_that_the_writer_does_not_remember_is_cut_too(path: Path) -> None:
+    """Retention right after a start would fail, or a writer would go by floors it has made up."""
+    async with SqliteStore(path, Settings(mailbox=3)) as store:
+        for n in range(3):
+            await Writer(store).send("alice", "bob", f"m{n}")
+    async with SqliteStore(path, Settings(mailbox=3)) as store:
+        assert await retain(store, per_user=1) == Retained(users=2, entries=4, messages=2)
+        assert (await opened(store, "bob")).floor == 2
+        assert (await Writer(store).send("alice", "bob", "m3")).peer_seq == 4
 
 
 async def test_the_writer_knows_the_new_floor(backend: Backend) -> None:

@@ -14,6 +14,8 @@ from trio_chat.store.sqlite import SqliteStore
 
 from .conftest import draft
 
+pytestmark = pytest.mark.process  # it kills what it starts
+
 WRITER = """
 import itertools, sys, trio
 from trio_chat.core.batch import Batch, Draft

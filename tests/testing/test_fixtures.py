@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process  # it runs pytest on a project
+
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
 
