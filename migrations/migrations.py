@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlite_utils import Migrations
 
-migrations = Migrations("trio_chat")
+migrations: Migrations = Migrations("trio_chat")
 
 steps: dict[str, dict[str, Any]] = {
     # Loaded by path: the folder is a package of the wheel, but in a checkout it lies beside the package, not on sys.path.

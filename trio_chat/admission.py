@@ -25,8 +25,8 @@ class Admission:
         self._addresses: Counter[str] = Counter()
         self.turned_away: Counter[int] = Counter()
         """The requests that were refused, by their HTTP status."""
-        self.connections = 0
-        self.half_open = 0
+        self.connections: int = 0
+        self.half_open: int = 0
         self._fewer = trio.Event()
 
     @contextmanager

@@ -95,13 +95,13 @@ class Chat(KeepVoice):
         registry = Registry(store, settings, clock, memory_path=memory_path, hooks=hooks, push=push)
         super().__init__(store, registry, settings, push, clock)
         self._dispatcher = None if push is None else Dispatcher(push, store.outbox, registry.ride, clock)
-        self.admission = Admission(settings)
-        self.revalidations = trio.CapacityLimiter(settings.revalidations)
+        self.admission: Admission = Admission(settings)
+        self.revalidations: trio.CapacityLimiter = trio.CapacityLimiter(settings.revalidations)
         self._live: dict[ConnectionId, _LiveSession] = {}
         self._last_connection = 0
         self._began = trio.current_time()
         self.closed: Counter[CloseCode] = Counter()
-        self.refusals = SparingLog("trio_chat.front")
+        self.refusals: SparingLog = SparingLog("trio_chat.front")
         """Where each request that is turned away is told, over all listeners."""
         self._handshakes: dict[object, set[tuple[str, str | None]]] = {}
         self._drain_by = math.inf

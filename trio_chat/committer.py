@@ -56,7 +56,7 @@ class Ride:
 
     def __init__(self, change: PushChange) -> None:
         self.change = change
-        self.done = trio.Event()
+        self.done: trio.Event = trio.Event()
         self.refused: Refused | None = None
 
 
@@ -83,7 +83,7 @@ class Committer:
         self._rows = Measure(ROWS)
         self._seconds = Measure(SECONDS)
         self._failed = 0
-        self.refused_at = -math.inf
+        self.refused_at: float = -math.inf
         """When the store last refused a batch, for want of space or of a lock; -inf once it took one."""
 
     def commits(self) -> Commits:

@@ -72,10 +72,10 @@ class Engine:
 
     def __init__(self, *, client: bool = False, message_bytes: int, fragments: int) -> None:
         self.client = client
-        self.state = ConnectionState.OPEN
-        self.controls = 0
+        self.state: ConnectionState = ConnectionState.OPEN
+        self.controls: int = 0
         """How many pings and pongs have come so far. Who has a clock bounds their rate."""
-        self.failed = False
+        self.failed: bool = False
         """Whether it was this side that refused the peer (`fail`), and not the peer that closed."""
         self._message_bytes = message_bytes
         self._fragments = fragments

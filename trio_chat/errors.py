@@ -240,11 +240,11 @@ class RequestRefused(ChatError):
     def __init__(
         self, message: str = "", code: str | None = None, retry_after: float | None = None, fate: Fate | None = None
     ) -> None:
-        self.code = code or self.default
+        self.code: str = code or self.default
         known = next((known for known in ErrorCode if known == self.code), None)
         super().__init__(message or (known.meaning if known else self.code))
         self.retry_after = retry_after
-        self.fate = fate or (known.fate if known else Fate.NEVER if retry_after is None else Fate.UNKNOWN)
+        self.fate: Fate = fate or (known.fate if known else Fate.NEVER if retry_after is None else Fate.UNKNOWN)
 
     default: str = ErrorCode.INTERNAL
     """The code of this class."""
@@ -261,7 +261,7 @@ class RequestRefused(ChatError):
 class BadFrame(RequestRefused):
     """What was sent is no frame that the server knows."""
 
-    default = ErrorCode.BAD_FRAME
+    default: str = ErrorCode.BAD_FRAME
 
 
 class NotOffered(BadFrame):
@@ -271,25 +271,25 @@ class NotOffered(BadFrame):
 class TooLarge(RequestRefused):
     """The text is longer than the server's limit."""
 
-    default = ErrorCode.TOO_LARGE
+    default: str = ErrorCode.TOO_LARGE
 
 
 class IdConflict(RequestRefused):
     """The sender has used the id for another message."""
 
-    default = ErrorCode.ID_CONFLICT
+    default: str = ErrorCode.ID_CONFLICT
 
 
 class NotAllowed(RequestRefused):
     """The application's policy does not allow it."""
 
-    default = ErrorCode.NOT_ALLOWED
+    default: str = ErrorCode.NOT_ALLOWED
 
 
 class BadQuery(RequestRefused):
     """It asks for something that does not exist, or for things that exclude one another."""
 
-    default = ErrorCode.BAD_QUERY
+    default: str = ErrorCode.BAD_QUERY
 
 
 class ChatClosed(ChatError):
@@ -312,7 +312,7 @@ class Rejected(ChatError):
     """
 
     def __init__(self, code: ErrorCode | str = ErrorCode.NOT_ALLOWED, message: str | None = None) -> None:
-        self.code = ErrorCode(code)
+        self.code: ErrorCode = ErrorCode(code)
         if message is not None and not self._can_be_told(message):
             raise ValueError("a message for who sent it is a text of at most 500 characters")
         super().__init__(message or self.code.meaning)

@@ -132,8 +132,8 @@ class Registry:
         hooks = hooks or Hooks()
         self._core = Core(settings, memory_path=memory_path, judged=hooks.judge, push=push is not None)
         self._inbox = _Inbox()
-        self.put = self._inbox.put
-        self.observers = Observers()
+        self.put: Callable[[Event], None] = self._inbox.put
+        self.observers: Observers = Observers()
         self._loader = Loader(store, self.put)
         self._policy = Policy(hooks, store, self.put, settings)
         onlookers = [self.observers.committed, *([self._policy.stored] if hooks.judge else [])]

@@ -70,7 +70,7 @@ class Voice:
     def __init__(self, store: Store, registry: Registry, settings: Settings) -> None:
         self.settings = settings
         self.registry = registry
-        self.draining = trio.Event()
+        self.draining: trio.Event = trio.Event()
         self._store = store
 
     # What is written.

@@ -64,7 +64,7 @@ class Connection:
         self._written = anyio.Event()
         self._unwritten = b""
         """What was taken out of the dialogue to be written, and is not begun."""
-        self.fruitful = False
+        self.fruitful: bool = False
         """Whether anything came after the first frame: then the server is there, and it is the line that is bad."""
         self._frames: list[wire.ServerFrame] = []
         self._closing: CloseConnection | None = None

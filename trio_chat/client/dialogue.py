@@ -58,8 +58,8 @@ class Dialogue:
 
     def __init__(self, inbox: Inbox, owner: Owner | None) -> None:
         self.inbox = inbox
-        self.outbox = Outbox()
-        self.requests = Requests()
+        self.outbox: Outbox = Outbox()
+        self.requests: Requests = Requests()
         self.owner = owner
         self.send_only = False
         self.welcome: wire.Welcome | None = None

@@ -74,7 +74,7 @@ class Inbox:
 
     def __init__(self, log: str | None, position: int, done: Iterable[int], remembered: Remembered) -> None:
         self.log = log
-        self.position = position
+        self.position: int = position
         self._own = True  # until the program has chosen, everything is kept for it
         self._changes = True
         self._user = ""

@@ -59,7 +59,7 @@ class Link:
         self._abandoned = False
         self._fruitful = False
         self._since = math.inf  # when the present connection was welcomed
-        self.connections = 0
+        self.connections: int = 0
 
     def wake(self) -> None:
         """There may be something to send."""

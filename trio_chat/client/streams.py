@@ -36,15 +36,15 @@ class IncomingMessage:
         message = held.message
         self._held = held
         self._finish = finish
-        self.seq = message.seq
-        self.id = message.id
-        self.sender = message.sender
-        self.recipient = message.recipient
-        self.text = message.text
-        self.sent_at = message.sent_at
-        self.kind = message.kind
-        self.reply_to = message.reply_to
-        self.target = message.target
+        self.seq: int = message.seq
+        self.id: str = message.id
+        self.sender: str = message.sender
+        self.recipient: str = message.recipient
+        self.text: str | None = message.text
+        self.sent_at: int = message.sent_at
+        self.kind: str = message.kind
+        self.reply_to: str | None = message.reply_to
+        self.target: str | None = message.target
 
     def __repr__(self) -> str:
         return f"<IncomingMessage {self.seq} ({self.kind}) from {self.sender!r} to {self.recipient!r}>"

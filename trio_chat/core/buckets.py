@@ -67,15 +67,15 @@ class UserBuckets:
 
     def __init__(self, settings: Settings, now: float) -> None:
         limited = settings.send_rate is not None
-        self.sends = Bucket(settings.send_rate, settings.send_burst, now)
-        self.texts = Bucket(settings.byte_rate if limited else None, settings.byte_burst, now)
-        self.requests = Bucket(settings.request_rate if limited else None, settings.request_burst, now)
-        self.refusals = Bucket(settings.refusals / 60 if limited else None, settings.refusals, now)
+        self.sends: Bucket = Bucket(settings.send_rate, settings.send_burst, now)
+        self.texts: Bucket = Bucket(settings.byte_rate if limited else None, settings.byte_burst, now)
+        self.requests: Bucket = Bucket(settings.request_rate if limited else None, settings.request_burst, now)
+        self.refusals: Bucket = Bucket(settings.refusals / 60 if limited else None, settings.refusals, now)
         # Somebody who types starts and stops a few times a second at most; more is dropped without a word.
-        self.typing = Bucket(10.0 if limited else None, 20, now)
-        self.new_devices = Bucket(settings.new_devices / 3600 if limited else None, settings.new_devices, now)
-        self.frames = Bucket(settings.frame_rate if limited else None, settings.frame_rate, now)
-        self.bad_frames = Bucket(settings.bad_frames / 60, settings.bad_frames, now)
+        self.typing: Bucket = Bucket(10.0 if limited else None, 20, now)
+        self.new_devices: Bucket = Bucket(settings.new_devices / 3600 if limited else None, settings.new_devices, now)
+        self.frames: Bucket = Bucket(settings.frame_rate if limited else None, settings.frame_rate, now)
+        self.bad_frames: Bucket = Bucket(settings.bad_frames / 60, settings.bad_frames, now)
         self._all = (
             self.sends, self.texts, self.requests, self.refusals, self.typing, self.new_devices, self.frames,
             self.bad_frames,

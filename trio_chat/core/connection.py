@@ -118,8 +118,8 @@ class Asked:
     __slots__ = ("parted", "request", "size")
 
     def __init__(self, request: Request, size: int) -> None:
-        self.request = request
-        self.size = size
+        self.request: Request = request
+        self.size: int = size
         self.parted: set[str] = set()
         """Of the users that a ``watch`` is about, those whom a block has parted from the watcher since it was asked."""
 
@@ -135,30 +135,30 @@ class Connection:
 
     def __init__(self, event: Connected, user: User, settings: Settings, now: float) -> None:
         self.id: ConnectionId = event.connection
-        self.user = user
-        self.device = event.device
-        self.send_only = event.send_only
-        self.wants = (event.log, event.after)
-        self.offered = not event.send_only and user.buckets.new_devices.take(now) == 0.0
+        self.user: User = user
+        self.device: str = event.device
+        self.send_only: bool = event.send_only
+        self.wants: tuple[str | None, int | None] = (event.log, event.after)
+        self.offered: bool = not event.send_only and user.buckets.new_devices.take(now) == 0.0
         """Whether a token was taken for the case that the device is a new one."""
 
-        self.open = False
+        self.open: bool = False
         """Whether ``welcome`` was sent."""
-        self.gone = False
+        self.gone: bool = False
         """Whether it has ended: no effect for it comes any more (I7)."""
-        self.sent = 0
-        self.acked = 0
-        self.window = Window(settings.window, settings.window_bytes)
-        self.named = Named(settings.window)
-        self.next_size = 0
+        self.sent: int = 0
+        self.acked: int = 0
+        self.window: Window = Window(settings.window, settings.window_bytes)
+        self.named: Named = Named(settings.window)
+        self.next_size: int = 0
         """What the next entry weighs, if it is known that it did not fit into the window."""
-        self.loading = False
-        self.asked = 0
+        self.loading: bool = False
+        self.asked: int = 0
         """From where the page that is loading was asked for."""
 
-        self.unanswered = 0
+        self.unanswered: int = 0
         """How many commands of it are not committed, or requests not answered (C8)."""
-        self.unanswered_bytes = 0
+        self.unanswered_bytes: int = 0
         self.request: Asked | None = None
         """The request that is being answered."""
         self.waiting: list[Asked] = []
@@ -167,12 +167,12 @@ class Connection:
         """Whose presence it follows, and whether it was told last that the user is online."""
         self.parting: set[str] = set()
         """Whom it follows no more because of a block, and was not told yet that they are away."""
-        self.paused = True
+        self.paused: bool = True
         self.refusal: Refusal | None = None
         self.closing: CloseCode | None = None
         """The code to close with once everything received is answered."""
 
-        self.heard = now
+        self.heard: float = now
         self.pinged: float | None = None
 
     @property
@@ -197,9 +197,9 @@ class User:
     __slots__ = ("blocked", "buckets", "connections", "devices", "head", "name", "reads")
 
     def __init__(self, name: str, buckets: UserBuckets) -> None:
-        self.name = name
-        self.buckets = buckets
-        self.head = 0
+        self.name: str = name
+        self.buckets: UserBuckets = buckets
+        self.head: int = 0
         self.connections: dict[ConnectionId, Connection] = {}
         self.devices: dict[str, Connection] = {}
         """The connection of each connected device; send-only connections are none."""

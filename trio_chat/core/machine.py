@@ -60,7 +60,8 @@ class Core:
         self._intake = Intake(settings)
         self._delivery = Delivery(self._emit, memory_path=memory_path)
         self._pace = Pace(settings, self._emit)
-        self.tally = tally = Tally()
+        tally = Tally()
+        self.tally: Tally = tally
         self._refusals = Refusals(settings, self._emit, self._close, tally)
         self._sending = Sending(self._users, self._intake, self._delivery, self._refusals, self._emit, tally, judged=judged)
         self._receipts = Receipts(self._users, self._intake, self._refusals, self._emit)

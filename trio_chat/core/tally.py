@@ -18,5 +18,5 @@ class Tally:
     __slots__ = ("refused", "stored")
 
     def __init__(self) -> None:
-        self.stored = 0
+        self.stored: int = 0
         self.refused: Counter[ErrorCode] = Counter()

@@ -30,7 +30,7 @@ class Breaker:
 
     def __init__(self) -> None:
         self._failures = 0
-        self.open_until = -math.inf
+        self.open_until: float = -math.inf
 
     @property
     def tripped(self) -> bool:

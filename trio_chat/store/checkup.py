@@ -33,8 +33,8 @@ class Checkup:
     def __init__(self, connection: sqlite3.Connection, health: Health) -> None:
         self.connection = connection
         self.health = health
-        self.finished = False
-        self.thread = threading.Thread(target=self._run, name="trio-chat quick_check", daemon=True)
+        self.finished: bool = False
+        self.thread: threading.Thread = threading.Thread(target=self._run, name="trio-chat quick_check", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:

@@ -29,7 +29,7 @@ class Conversations:
 
     def __init__(self) -> None:
         self.remembered: Lru[Pair, int] = Lru()
-        self.newest = 0  # the highest id, or 0 if that is not known
+        self.newest: int = 0  # the highest id, or 0 if that is not known
 
     def flush(self, connection: sqlite3.Connection, entries: Sequence[tuple[Pair, int, int]]) -> list[int]:
         """Write what is new in conversations, and say for each entry which one it belongs to.

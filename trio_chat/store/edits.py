@@ -34,11 +34,11 @@ class Target:
     __slots__ = ("deleted", "id", "kind", "peer_seq", "recipient")
 
     def __init__(self, id: int, recipient: int, peer_seq: int, kind: int, deleted: int = 0) -> None:
-        self.id = id
-        self.recipient = recipient
-        self.peer_seq = peer_seq
-        self.kind = kind
-        self.deleted = bool(deleted)
+        self.id: int = id
+        self.recipient: int = recipient
+        self.peer_seq: int = peer_seq
+        self.kind: int = kind
+        self.deleted: bool = bool(deleted)
 
 
 class Targets:

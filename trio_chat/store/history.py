@@ -45,7 +45,7 @@ WALKED = """
         CROSS JOIN messages AS m ON m.id = e.message{join}
     WHERE m.kind = 0{condition} LIMIT :count"""
 UNREAD_JOIN = " CROSS JOIN conversations AS c ON c.id = m.conversation"
-CONDITIONS = {
+CONDITIONS: Final[dict[str | None, str]] = {
     None: "",
     "in": " AND m.sender <> :asker",
     "out": " AND m.sender = :asker",

@@ -29,7 +29,7 @@ class FileLock:
     def __init__(self, database: Path) -> None:
         self.database = database
         self.file: int | None = None
-        self.descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.descriptor: int = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -41,7 +41,7 @@ class FileLock:
                 f"another server, process {holder or 'unknown'}, serves this database: stop it first", holder
             ) from None
         _, state = self._read()
-        self.unclean = state == OPEN
+        self.unclean: bool = state == OPEN
         self._write(OPEN)
 
     def _read(self) -> tuple[int | None, str]:

@@ -59,14 +59,14 @@ class MemoryStore:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        self.settings: Settings = settings or Settings()
         self.failure: str | None = None
         self._epoch = secrets.token_hex(8)
         self._key = secrets.token_bytes(32)
         self._contents = Contents()
-        self.outbox = MemoryOutbox(self._contents)
+        self.outbox: MemoryOutbox = MemoryOutbox(self._contents)
         self._sent: dict[tuple[str, str], tuple[bytes, Entry, Stored]] = {}
-        self.keeping = MemoryKeeping(self._contents, self._sent, self.outbox, self._epoch)
+        self.keeping: MemoryKeeping = MemoryKeeping(self._contents, self._sent, self.outbox, self._epoch)
         self._faults: list[StoreError] = []
 
     @property

@@ -12,7 +12,8 @@ class Device:
 
     def __init__(self, cursor: int, now: int) -> None:
         self.cursor = cursor
-        self.seen = self.created = now
+        self.seen = now
+        self.created: int = now
 
 
 class Entry:
@@ -28,7 +29,7 @@ class Entry:
         self.kind = kind
         self.target = target
         self.sent_at = sent_at
-        self.size = len((text or "").encode())  # as it was stored: a deletion changes no page's end
+        self.size: int = len((text or "").encode())  # as it was stored: a deletion changes no page's end
         self.seq = 0
         self.peer_seq = 0
         self.edits: list[Entry] = []  # of a message, the oldest first
@@ -66,7 +67,7 @@ class User:
         self.before: list[tuple[int, int]] = []  # of each entry: messages and bytes received before it
         self.received = 0
         self.received_bytes = 0
-        self.floor = 0
+        self.floor: int = 0
         self.delivered = 0
         self.sent_at = 0
         self.epoch = 0

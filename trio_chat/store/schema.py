@@ -45,7 +45,7 @@ class Schema:
         except FileNotFoundError:
             raise ConfigurationError(f"{folder} holds no migrations") from None
         self._migrations: Migrations = found["migrations"]
-        self.steps = tuple(Step(name, step["up"], step["down"]) for name, step in found["steps"].items())
+        self.steps: tuple[Step, ...] = tuple(Step(name, step["up"], step["down"]) for name, step in found["steps"].items())
         """All steps, the first one first."""
 
     @property

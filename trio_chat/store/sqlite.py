@@ -73,16 +73,16 @@ class SqliteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Settings | None = None, *, check: bool = False) -> None:
-        self.path = Path(path)
-        self.settings = settings or Settings()
+        self.path: Path = Path(path)
+        self.settings: Settings = settings or Settings()
         self.check = check
         self._health = Health()
         self._file: _OpenFile | None = None
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(READERS)
         self._asking = trio.CapacityLimiter(1)  # queries wait for one another, and no page waits for them
-        self.outbox = SqliteOutbox(self._ask, self._push)
-        self.keeping = SqliteKeeping(self._ask, self._write, self._apart)
+        self.outbox: SqliteOutbox = SqliteOutbox(self._ask, self._push)
+        self.keeping: SqliteKeeping = SqliteKeeping(self._ask, self._write, self._apart)
 
     async def __aenter__(self) -> Self:
         """Open the file. Cancelling waits until it is open, and then closes it.

@@ -78,20 +78,20 @@ class User:
         blocks: int = 0,
         targets: int = 0,
     ) -> None:
-        self.id = id
-        self.name = name
-        self.head = head
-        self.floor = floor
-        self.delivered = delivered
-        self.sent_at = sent_at
-        self.epoch = epoch
-        self.received = received
-        self.received_bytes = received_bytes
-        self.blocks = bool(blocks)  # blocks anybody at all: most users do not, and need not be asked whom
-        self.targets = bool(targets)  # can be reached by push, or could be: who cannot costs nothing more
+        self.id: int = id
+        self.name: str = name
+        self.head: int = head
+        self.floor: int = floor
+        self.delivered: int = delivered
+        self.sent_at: int = sent_at
+        self.epoch: int = epoch
+        self.received: int = received
+        self.received_bytes: int = received_bytes
+        self.blocks: bool = bool(blocks)  # blocks anybody at all: most users do not, and need not be asked whom
+        self.targets: bool = bool(targets)  # can be reached by push, or could be: who cannot costs nothing more
         # At least so much of what was received is delivered. Looked up only when it decides something (see mailbox.py).
-        self.taken = 0
-        self.taken_bytes = 0
+        self.taken: int = 0
+        self.taken_bytes: int = 0
 
 
 class Users:
@@ -102,7 +102,7 @@ class Users:
         self.by_id: dict[int, User] = {}  # the same ones
         self.changed: dict[int, User] = {}
         self.delivered_before: dict[int, int] = {}  # of those whose `delivered` rose
-        self.newest = 0  # the highest id, or 0 if that is not known
+        self.newest: int = 0  # the highest id, or 0 if that is not known
 
     def load(self, connection: sqlite3.Connection, names: Iterable[str]) -> None:
         """Read those of the named users who exist and are not remembered, in one query."""

@@ -51,14 +51,16 @@ class Writer:
         self.path = path
         self.settings = settings
         self.health = health
+        self.epoch: str
+        self.key: bytes
         self.epoch, self.key = connection.execute("SELECT epoch, digest_key FROM store WHERE one = 1").fetchone()
-        self.users = Users()
-        self.conversations = Conversations()
+        self.users: Users = Users()
+        self.conversations: Conversations = Conversations()
         self.push_delay: int | None = None  # milliseconds from a message to its push; None: nobody pushes
-        self.newest = 0  # the highest id of a message, or 0 if that is not known
-        self.version = -1
-        self.pages = 0  # in the WAL, by estimate: the true number is not to be had without a checkpoint
-        self.restart_at = RESTART_PAGES  # when the WAL has so many pages
+        self.newest: int = 0  # the highest id of a message, or 0 if that is not known
+        self.version: int = -1
+        self.pages: int = 0  # in the WAL, by estimate: the true number is not to be had without a checkpoint
+        self.restart_at: int = RESTART_PAGES  # when the WAL has so many pages
 
     def append(self, batch: Batch, now: int) -> Results:
         """`Store.append`, blocking."""

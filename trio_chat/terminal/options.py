@@ -76,11 +76,15 @@ def as_user(help: str) -> _Decorator:
     return click.option("--as", "user", type=User(), help=f"{help} With a token it may be left out.")
 
 
-url = click.option("--url", default="ws://127.0.0.1:6662/ws", show_default=True)
-token = click.option("--token", type=_Token(), envvar="TRIO_CHAT_TOKEN", show_envvar=True,
-                     help="Proof of who this is. Others on the machine can see the option, not the variable.")  # fmt: skip
-state = click.option("--state", type=click.Path(dir_okay=False, path_type=Path),
-                     help="A file for what has to outlive this process; made if there is none.")  # fmt: skip
+url: _Decorator = click.option("--url", default="ws://127.0.0.1:6662/ws", show_default=True)
+token: _Decorator = click.option(
+    "--token", type=_Token(), envvar="TRIO_CHAT_TOKEN", show_envvar=True,
+    help="Proof of who this is. Others on the machine can see the option, not the variable.",
+)  # fmt: skip
+state: _Decorator = click.option(
+    "--state", type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for what has to outlive this process; made if there is none.",
+)  # fmt: skip
 
 
 def device(default: str) -> _Decorator:

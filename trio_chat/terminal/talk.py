@@ -52,12 +52,12 @@ class Talk:
 
     def __init__(self, client: ChatClient, conversation: Conversation, changed: Callable[[], None]) -> None:
         self.conversation = conversation
-        self.connected = False
+        self.connected: bool = False
         self.reason: str | None = None
         """Why there is no connection, None if none was tried yet."""
-        self.typing = False
+        self.typing: bool = False
         self.presence: PresenceChanged | None = None
-        self.more = False
+        self.more: bool = False
         """Whether there are older messages than those that are here."""
         self._client = client
         self._peer = conversation.peer

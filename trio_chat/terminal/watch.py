@@ -38,11 +38,11 @@ class Watch:
         self._events = client.events()
         self._patience = math.inf if patience is None else patience
         self._leaving = False
-        self.connected = False
+        self.connected: bool = False
         """Whether there ever was a connection."""
-        self.reason = "it did not answer"
+        self.reason: str = "it did not answer"
         """Why there is none, or was none."""
-        self.undelivered = 0
+        self.undelivered: int = 0
         """Messages that were refused and that nobody waits for."""
 
     async def run(self) -> None:

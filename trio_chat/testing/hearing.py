@@ -20,7 +20,7 @@ class Hearing:
     """The frames that came to one device, over all its connections."""
 
     def __init__(self) -> None:
-        self.position = 0
+        self.position: int = 0
         """The device has everything up to here (A2): what it acknowledges, and where it resumes."""
         self._ahead: set[int] = set()
         self._all: list[wire.ServerFrame] = []

@@ -64,7 +64,7 @@ class HttpError(Exception):
         super().__init__(f"{status} {message}")
         self.status = status
         self.message = message
-        self.headers = tuple(headers)
+        self.headers: tuple[tuple[str, str], ...] = tuple(headers)
         self.why = why
 
     def response(self, *, head_only: bool = False, headers: Iterable[tuple[str, str]] = ()) -> bytes:

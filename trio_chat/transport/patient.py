@@ -35,7 +35,7 @@ class PatientListener(trio.abc.Listener[trio.SocketStream]):
     def __init__(self, socket: trio.SocketListener, room: Room) -> None:
         self._listener = socket
         self._room = room
-        self.socket = socket.socket
+        self.socket: trio.socket.SocketType = socket.socket
 
     async def accept(self) -> trio.SocketStream:
         """The next connection. Cancelling leaves it in the backlog."""

@@ -40,7 +40,7 @@ class Supervisor:
         self._descriptors = range(first, first + (int(count) if count.isdecimal() else 0))
         self._address = taken["NOTIFY_SOCKET"]
         watched = taken["WATCHDOG_USEC"] if taken["WATCHDOG_PID"] in ("", me) else ""
-        self.watchdog = int(watched) / 1e6 if watched.isdecimal() and int(watched) else None
+        self.watchdog: float | None = int(watched) / 1e6 if watched.isdecimal() and int(watched) else None
         """Within how many seconds it wants to hear that the server turns; None if it does not care."""
 
     def listeners(self) -> list[trio.SocketListener]:
