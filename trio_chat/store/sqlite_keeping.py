@@ -42,9 +42,6 @@ SLICE: Final = 0.008
 SPARE: Final = 256
 """Free pages that are left in the file: the next messages take them."""
 
-INCREMENTAL: Final = 2
-"""What ``PRAGMA auto_vacuum`` says of a file that can become shorter (SQLite's documentation of pragmas)."""
-
 PAGES: Final = 128
 """Pages that are given back in one transaction, at first."""
 
@@ -212,7 +209,8 @@ class SqliteKeeping:
         given = 0
         pace = _Pace(PAGES, FEWEST, 16 * PAGES, alone=self.alone)
         while True:
-            freed, seconds = await self._write(partial(_timed, partial(_vacuum, pages=pace.amount, spare=spare)))
+            work = partial(Writer.vacuum, pages=pace.amount, spare=spare)
+            freed, seconds = await self._write(partial(_timed, work))
             if not freed:
                 break
             given += freed
@@ -263,9 +261,3 @@ def _raise_floors(writer: Writer, raised: Sequence[retaining.Raise]) -> None:
 def _sweep(writer: Writer, chosen: Sequence[tuple[int, int]]) -> int:
     pages = PAGES_PER_ROW * sum(count for _, count in chosen)
     return writer.transact(partial(retaining.sweep, writer.connection, chosen), pages)
-
-
-def _vacuum(writer: Writer, pages: int, spare: int) -> int:
-    (possible,) = writer.connection.execute("PRAGMA auto_vacuum").fetchone()
-    pages = min(pages, writer.free - spare)
-    return writer.vacuum(pages) if pages > 0 and possible == INCREMENTAL else 0

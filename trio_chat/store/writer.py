@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,9 @@ RESTART_MS = 500
 
 EMPTY_MS = 50
 """The same where the WAL is to be emptied, which is tried again and again."""
+
+INCREMENTAL = 2
+"""What ``PRAGMA auto_vacuum`` says of a file that can become shorter (SQLite's documentation of pragmas)."""
 
 PAGES_PER_BATCH, PAGES_PER_ROW = 8, 3
 """What a transaction adds to the WAL, at most, roughly (measured: 2 pages a message between random users)."""
@@ -119,37 +122,43 @@ class Writer:
         Raises:
             StoreError: it could not be.
         """
-        self.transact(lambda: None, CHECKPOINT_PAGES)
-        self.transact(lambda: None, 0)
+        self.pages = CHECKPOINT_PAGES
+        with self._outside_transactions():
+            self._checkpoint_if_due()
 
-    @property
-    def free(self) -> int:
-        """How many pages of the file hold nothing."""
-        return int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
+    def vacuum(self, pages: int, spare: int) -> int:
+        """Cut so many free pages off the end of the file, in a transaction, but leave `spare`; say how many bytes that were.
 
-    def vacuum(self, pages: int) -> int:
-        """Cut so many free pages off the end of the file, in a transaction; say how many bytes that were.
+        0 if there are no more than that, or if the file is of a version that cannot become shorter.
 
         Raises:
             StoreError: none of it was done.
         """
-        self.health.require()
-        before = self._size()
-        try:
+        with self._outside_transactions():
+            (possible,) = self.connection.execute("PRAGMA auto_vacuum").fetchone()
+            (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
+            pages = min(pages, free - spare)
+            if possible != INCREMENTAL or pages <= 0:
+                return 0
+            before = self._size()
             self._checkpoint_if_due()
             # A script, as SQLite gives an empty row for each page, and sqlite3's execute() stops at the first of them.
             self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
-        self.pages += 2 * pages
-        return before - self._size()
+            self.pages += 2 * pages
+            return before - self._size()
 
-    def _fault(self, error: sqlite3.Error) -> Exception:
-        fault = translate(error, self.path)
-        if fault is None:
-            return error
-        self.health.note(fault)
-        return fault
+    @contextlib.contextmanager
+    def _outside_transactions(self) -> Iterator[None]:
+        """For statements that are transactions of their own, or none: their errors mean what those of `transact` mean."""
+        self.health.require()
+        try:
+            yield
+        except sqlite3.Error as error:
+            fault = translate(error, self.path)
+            if fault is None:
+                raise
+            self.health.note(fault)
+            raise fault from error
 
     def empty_wal(self) -> bool:
         """Copy all of the WAL, and cut it to nothing; False if a reader would not end in time.
@@ -157,21 +166,16 @@ class Writer:
         Raises:
             StoreError: it could not be copied.
         """
-        self.health.require()
-        try:
+        with self._outside_transactions():
             return self._checkpoint("TRUNCATE", EMPTY_MS)
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
 
     def compact(self) -> int:
         """`SqliteKeeping.compact`, blocking."""
         before = self._size()
         self.checkpoint()
-        try:
+        with self._outside_transactions():
             self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self.connection.execute("VACUUM")
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
         return before - self._size()
 
     def _size(self) -> int:
