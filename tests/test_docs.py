@@ -130,6 +130,12 @@ def test_the_page_of_errors_is_that_of_the_catalogue() -> None:
     assert generator.PAGE.read_text(encoding="utf-8") == generator.page()
 
 
+def test_the_page_of_commands_is_that_of_the_commands() -> None:
+    """Else the page lacks an option that was added, or names one that is gone."""
+    generator = loaded(DOCS / "generate_commands.py")
+    assert generator.PAGE.read_text(encoding="utf-8") == generator.page()
+
+
 def test_the_page_of_performance_says_what_was_measured() -> None:
     """Else it shows figures that nobody has seen, or those of an older run beside those of a newer one."""
     generator = loaded(DOCS / "generate_performance.py")

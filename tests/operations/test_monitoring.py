@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from trio_chat.operations.metrics import METRICS, STATES
+from trio_chat.operations.metrics import ANSWERS, METRICS, STATES
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "examples" / "monitoring"
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 NAMES = {f"trio_chat_{row.name}{suffix}" for row in METRICS for suffix in SUFFIXES[row.kind]}
 NAMES |= {f"trio_chat_{name}" for name in STATES}
-LABELS = {"instance", "job", "le"} | {row.label for row in METRICS if row.label}
+LABELS = {"instance", "job", "le"} | {label for row in METRICS for label in row.labels}
 
 
 def expressions(value: Any) -> Iterator[str]:
@@ -51,6 +51,8 @@ def test_a_query_names_what_there_is(query: str) -> None:
         assert {label.partition("=")[0].strip() for label in labels.split(",")} <= LABELS
     for codes in re.findall(r'code="([^"]+)"', query):
         assert codes == "overloaded"
+    for answers in re.findall(r'answer="([^"]+)"', query):
+        assert answers in ANSWERS
     assert query.count("(") == query.count(")")
 
 
@@ -61,6 +63,11 @@ def test_the_dashboard_shows_everything() -> None:
         assert any(f"trio_chat_{row.name}{suffix}" in shown for suffix in SUFFIXES[row.kind]), row.name
 
 
+def _named(labels: tuple[str, ...]) -> str:
+    """How the documentation names the labels of a metric."""
+    return f" Label{'s' if labels[1:] else ''}: {', '.join(f'`{label}`' for label in labels)}." if labels else ""
+
+
 def test_the_documentation_lists_them() -> None:
     """Else who writes a query of their own looks for metrics in the code, or finds some that are gone."""
     text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
@@ -69,7 +76,7 @@ def test_the_documentation_lists_them() -> None:
         (
             row.name + "_total" * (row.kind == "counter"),
             row.kind,
-            row.meaning + (f" Label: `{row.label}`." if row.label else ""),
+            row.meaning + _named(row.labels),
         )
         for row in METRICS
     ]

@@ -156,6 +156,8 @@ def test_stats_are_lines_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("stats").output.splitlines() == [
         "devices  3", "closed.4401  2", "seconds  4 times, mean 2, max 5", "uptime  1.2",
     ]  # fmt: skip
+    answering(monkeypatch, 200, b'{"push":{"fcm":{"misconfigured":"\\u001b[2Jno"}}}')
+    assert run("stats").output == "push.fcm.misconfigured  \\x1b[2Jno\n"
     none: dict[str, Any] = {"seconds": {"bounds": [1], "counts": [0, 0], "sum": 0.0, "max": 0.0}}
     assert running.lines(none) == [("seconds", "0 times, mean 0, max 0")]
 

@@ -128,8 +128,11 @@ static void end(void)
     for (;;) pause();
 }
 
-/* Whether this call is to fail; it does not return if it is to be the last one. -1: it is to be the last, and half of it. */
-static int faulty(int op)
+/* Whether this call is to fail; it does not return if it is to be the last one. -1: it is to be the last, and half of it.
+ *
+ * SQLite goes on as if nothing had happened if the folder cannot be synchronised, which it does before the first of its
+ * commits. That hurts nobody, as the store has done so itself by then: what comes after it is counted from the next failure. */
+static int faulty(int op, int name)
 {
     if (fault_met) {
         if (op == SYNC) synced_after++;
@@ -139,7 +142,7 @@ static int faulty(int op)
     calls++;
     if (!fault_when) return 0;
     if (fault_how == FROM_THEN_ON ? calls < fault_when : calls != fault_when) return 0;
-    fault_met = 1;
+    if (op != SYNC || name != FOLDER) fault_met = 1;
     switch (fault_how) {
     case KILL_BEFORE: end(); return 0;
     case KILL_HALFWAY: return op == WRITE ? -1 : 0;
@@ -159,7 +162,7 @@ static int opened(const char *path, int flags, mode_t mode, int (*call)(const ch
     pthread_mutex_lock(&lock);
     struct stat there;
     int fresh = flags & O_CREAT && stat(path, &there) < 0;
-    int fault = fresh ? faulty(CREATE) : 0;
+    int fault = fresh ? faulty(CREATE, name) : 0;
     int fd = fault > 0 ? -1 : call(path, flags, mode);
     int error = errno;
     if (fd >= DESCRIPTORS) die("disk: too many descriptors\n");
@@ -241,7 +244,7 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
     int name = kind_of(fd);
     if (!name) return real_pwrite(fd, data, size, offset);
     pthread_mutex_lock(&lock);
-    int fault = faulty(WRITE);
+    int fault = faulty(WRITE, name);
     ssize_t written = fault > 0 ? -1 : real_pwrite(fd, data, fault == -1 ? size / 2 : size, offset);
     int error = errno;
     if (written > 0) put(WRITE, name, files[fd], offset, data, written);
@@ -265,7 +268,7 @@ int ftruncate64(int fd, off64_t size)
     int name = kind_of(fd);
     if (!name) return real(fd, size);
     pthread_mutex_lock(&lock);
-    int fault = faulty(TRUNCATE);
+    int fault = faulty(TRUNCATE, name);
     int result = fault > 0 ? -1 : real(fd, size);
     int error = errno;
     if (!result) put(TRUNCATE, name, files[fd], size, NULL, 0);
@@ -283,7 +286,7 @@ int unlink(const char *path)
     int name = watching ? name_of(path) : 0;
     if (!name || name == FOLDER) return real(path);
     pthread_mutex_lock(&lock);
-    int fault = faulty(UNLINK);
+    int fault = faulty(UNLINK, name);
     int result = fault > 0 ? -1 : real(path);
     int error = errno;
     if (!result) put(UNLINK, name, 0, 0, NULL, 0);
@@ -299,7 +302,7 @@ static int synced(int fd, int (*call)(int))
     if (!name) return call(fd);
     uint64_t file = files[fd];
     pthread_mutex_lock(&lock);
-    int fault = faulty(SYNC);
+    int fault = faulty(SYNC, name);
     if (fault > 0) {
         int error = errno;
         pthread_mutex_unlock(&lock);

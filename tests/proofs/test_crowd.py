@@ -18,11 +18,14 @@ from pathlib import Path
 from statistics import median
 
 import psutil
+import pytest
 import trio
 
 from .conftest import Record
 from .harness import HERE, STARTING, Lines, Server, innocents, serving
 from .peers import Bill
+
+pytestmark = pytest.mark.timed
 
 PAIRS = 100
 PACE = 2.0

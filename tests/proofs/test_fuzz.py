@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import trio
 
 from trio_chat import wire
@@ -281,6 +282,7 @@ async def _watched(server: Server, count: int, attack: Callable[[int], Any]) -> 
     return warm, gauge.peak
 
 
+@pytest.mark.timed
 async def test_handshakes_at_a_server(
     tmp_path: Path, seed: int, scale: float, figures: Callable[[str], None], record: Record
 ) -> None:
@@ -310,6 +312,7 @@ async def test_handshakes_at_a_server(
     assert peak - warm <= GROWTH
 
 
+@pytest.mark.timed
 async def test_frames_at_a_server(
     tmp_path: Path, seed: int, scale: float, figures: Callable[[str], None], record: Record
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 import trio
 
 from .conftest import Record
@@ -20,6 +21,8 @@ from .ledger import Entry, entries, words
 from .peers import Gone, Peer, connect, connected, send, text
 from .sieges import siege
 from .test_restart import started
+
+pytestmark = pytest.mark.timed
 
 CLIENTS = 300
 """At scale 1; with 17 it is the five thousand of the page."""

@@ -209,7 +209,8 @@ async def test_a_repeated_attempt_has_the_same_id_and_waits(autojump_clock: Mock
         assert 33 <= second - first < 36
         assert 10 <= third - second < 32
         assert (await chat.push_outbox("bob"))[0].answer == "sent r"
-        assert chat.statistics().push["fake"].retried == 2
+        figures = chat.statistics().push["fake"]
+        assert (figures.retried, figures.alarms, figures.sent) == (2, 0, 1)
 
 
 async def test_a_provider_that_is_down(autojump_clock: MockClock) -> None:
@@ -272,7 +273,8 @@ async def test_misconfigured_alarms_once_and_keeps_the_target(
         await burst(chat)
         await trio.sleep(120)
         assert len(fake.asked) > 1
-        assert chat.statistics().push["fake"].misconfigured == "bad key"
+        figures = chat.statistics().push["fake"]
+        assert (figures.misconfigured, figures.alarms, figures.retried) == ("bad key", len(fake.asked), 0)
         assert [record.getMessage() for record in caplog.records if "bad key" in record.getMessage()] == [
             "the push provider fake is not configured as it must be: bad key"
         ]

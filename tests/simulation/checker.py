@@ -142,33 +142,40 @@ def one_order(facts: Facts) -> Iterator[str]:
 def pipelined_order(facts: Facts) -> Iterator[str]:
     """S4: what is sent on one connection keeps its order, and nothing overtakes what is refused for now."""
     for line in facts.lines.values():
-        stored, refused = _answers(line)
+        stored, refused = _answers(line, stuck=_stuck(facts, line))
         last = 0
-        for number, seq in sorted(stored.items()):
+        for number, (seq, heard) in sorted(stored.items()):
             id = _id(facts.events[number])
             if not facts.is_first(line, number, id):
                 continue
-            overtaken = [said for said, told in refused.items() if said < number < told]
+            overtaken = [said for said, (told, until) in refused.items() if said < number < told and heard < until]
             if seq < last or overtaken:
                 yield f"{number}: {id} on line {line.event.line} of {line.device} is at {seq}, before {overtaken or last}"
             last = seq
 
 
-def _answers(line: Line) -> tuple[dict[int, int], dict[int, float]]:
-    """By when it was said: where a message was stored, and when the client has heard that it is refused for now."""
+def _answers(line: Line, *, stuck: bool) -> tuple[dict[int, tuple[int, float]], dict[int, tuple[float, float]]]:
+    """By when it was said: where a message was stored, and when the server had read it; and what was refused for now.
+
+    Of that, when the client heard of it, and until when later ones have to be refused, too: so long that a client which
+    hears of it can stop. What is written to one that is stuck may have been decided earlier, though not before it was read.
+    """
     attempts: dict[str, int] = {}
-    stored: dict[int, int] = {}
-    refused: dict[int, float] = {}
+    read: dict[str, float] = {}
+    stored: dict[int, tuple[int, float]] = {}
+    refused: dict[int, tuple[float, float]] = {}
     for number, event in line.events:
         match event:
             case Said():
                 attempts[_id(event)] = number
+            case Heard(at=at):
+                read[_id(event)] = at
             case Wrote(frame=wire.Stored(messages=items)):
-                stored |= {attempts[item.id]: item.seq for item in items}
-            case Wrote(frame=wire.Error(id=str(id), retry_after=float())) if id in attempts:
-                refused[attempts[id]] = float("inf")
-            case Told(frame=wire.Error(id=str(id), retry_after=float())) if id in attempts:
-                refused[attempts[id]] = number
+                stored |= {attempts[item.id]: (item.seq, read[item.id]) for item in items}
+            case Wrote(at=at, frame=wire.Error(id=str(id), retry_after=float(wait))) if id in attempts:
+                refused[attempts[id]] = float("inf"), (read[id] if stuck else at) + wait
+            case Told(frame=wire.Error(id=str(id), retry_after=float())) if attempts.get(id) in refused:
+                refused[attempts[id]] = number, refused[attempts[id]][1]
     return stored, refused
 
 

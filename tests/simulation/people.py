@@ -289,6 +289,7 @@ class Stranger:
         world.history.add(Did(world.now, name, "is a stranger that will say bad things" if said else "is an impostor"))
         user, device = name.split("/")
         self.line = Line(world, self, user, device, None, None)
+        world.strangers.append(self)
         if not reads:
             self.line.stall(stays)
             world.at(0.3, self._talk)  # without waiting to be welcome

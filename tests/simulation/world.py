@@ -24,11 +24,13 @@ from .clock import WorldClock
 from .disk import Store, Troubles, disk
 from .history import Did, Ended, Failed, History, Started
 from .network import Line
-from .people import Device
+from .people import Device, Stranger
 from .script import FORGETFUL, Script
 
 PATIENCE: Final = 240.0
 """Seconds for everything to come to rest when nothing goes wrong any more."""
+LOOKS: Final = 5
+"""How often everything is found at rest, half a second apart, where what strangers have said may still be on its way."""
 UNNOTICED: Final = 15.0
 """Seconds after which a server has found all lines dead of which it was not told."""
 START: Final = 1_700_000_000_000
@@ -110,6 +112,7 @@ class World:
         self._done = trio.Event()
         names = sorted({act.who for act in script.acts if act.who})
         self.devices = {name: Device(self, name, None if name in FORGETFUL else Memory()) for name in names}
+        self.strangers: list[Stranger] = []
 
     # Time.
 
@@ -212,8 +215,12 @@ class World:
         for device in self.devices.values():
             device.come_back()
         with trio.move_on_after(PATIENCE):  # noqa: ASYNC912  (all may be at rest already)
-            while not all(device.at_rest for device in self.devices.values()):  # noqa: ASYNC110  (no one thing says so)
-                await trio.sleep(0.5)
+            looks = 0
+            while looks < (LOOKS if self.strangers else 1):
+                quiet = all(device.at_rest for device in self.devices.values())
+                looks = looks + 1 if quiet and all(stranger.line.gone for stranger in self.strangers) else 0
+                if not looks or self.strangers:
+                    await trio.sleep(0.5)
         self.history.unfinished = [name for name, device in self.devices.items() if not device.at_rest]
 
 

@@ -448,7 +448,8 @@ async def test_what_a_crash_left_is_on_the_disk_before_it_is_told(
     sync, opened = os.fsync, connection.write
 
     def note(descriptor: int) -> None:
-        happened.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        what = Path(f"/proc/self/fd/{descriptor}").readlink()
+        happened.append(f"{what} with its WAL" if what.is_dir() and Path(f"{copy}-wal").exists() else str(what))
         sync(descriptor)
 
     def opening(file: Path) -> sqlite3.Connection:
@@ -458,17 +459,21 @@ async def test_what_a_crash_left_is_on_the_disk_before_it_is_told(
     monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(connection, "write", opening)
     async with SqliteStore(copy):
-        # SQLite synchronises the folder for a WAL that it makes itself.
-        assert happened == (["SQLite"] if left == "nothing" else [f"{copy}-wal", str(copy.parent), "SQLite"])
+        assert happened == [*([] if left == "nothing" else [f"{copy}-wal"]), "SQLite", f"{copy.parent} with its WAL"]
 
 
-async def test_a_wal_that_cannot_be_synchronised_is_not_served(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fails would be served, and messages of it acknowledged (failures 4)."""
+@pytest.mark.parametrize("fails", ["its WAL", "its folder", "the folder of a new one"])
+async def test_what_cannot_be_synchronised_is_not_served(path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """A disk that fails would be served, and messages of it acknowledged (failures 4): SQLite overlooks the folder."""
     copy = path.with_name("copy.db")
-    await left_open(path, copy)
+    if fails != "the folder of a new one":
+        await left_open(path, copy)
+    sync = os.fsync
 
     def fail(descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == (fails != "its WAL"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(ConfigurationError, match=r"copy\.db: Input/output error"):

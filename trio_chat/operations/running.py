@@ -30,7 +30,7 @@ def stats(admin: str, json: bool) -> None:
         click.echo(encoded(answer))
         return
     for name, value in lines(answer):
-        click.echo(f"{name}  {value}")
+        click.echo(f"{visible(name)}  {visible(value)}")  # a push provider's own words may be among them
 
 
 @click.command()

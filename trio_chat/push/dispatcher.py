@@ -44,6 +44,9 @@ _TRIES: Final = 5.0
 class ProviderFigures(Struct, frozen=True, kw_only=True):
     """What came of the attempts with one provider so far.
 
+    `retried` counts the answers that said later, or none, `alarms` those that said that something is misconfigured; both are
+    tried again. `gone` is how many targets were forgotten for it. `dropped` were given up without asking anybody.
+
     `open` says that the provider is left alone for a while after failures in a row; where each target has a host of its own
     (Web Push), `resting` is the number of hosts that are, and `open` is False. `misconfigured` is what it says is wrong, or
     None.
@@ -53,6 +56,7 @@ class ProviderFigures(Struct, frozen=True, kw_only=True):
     cleared: int
     gone: int
     retried: int
+    alarms: int
     dropped: int
     trying: int
     open: bool
@@ -95,7 +99,7 @@ class _Line:
         self.stuck: set[tuple[int, str]] = set()
         """Of which it cannot be noted what came of them: they are due for ever, and must not be sent again and again."""
         self.stir = trio.Event()
-        self.counts = dict.fromkeys(("sent", "cleared", "gone", "retried", "dropped"), 0)
+        self.counts = dict.fromkeys(("sent", "cleared", "gone", "retried", "alarms", "dropped"), 0)
         self.misconfigured: str | None = None
 
     def answered(self, host: str) -> None:
@@ -324,13 +328,14 @@ class Dispatcher:
                 if line.misconfigured != outcome.reason:
                     _log.error("the push provider %s is not configured as it must be: %s", line.name, outcome.reason)
                 line.misconfigured = outcome.reason
+                line.counts["alarms"] += 1
                 return self._later(line, host, job, None, f"misconfigured: {outcome.reason}")
             case RetryAfter():
+                line.counts["retried"] += 1
                 return self._later(line, host, job, outcome.seconds, outcome.reason)
 
     def _later(self, line: _Line, host: str, job: Job, seconds: float | None, answer: str) -> PushChange:
         line.failed(host, trio.current_time())
-        line.counts["retried"] += 1
         wait = backoff(job.attempts, self._chance) if seconds is None else min(max(seconds, 1.0), self._push.expiry)
         return noted(job, "later", self._clock() + round(wait * 1000), answer)
 

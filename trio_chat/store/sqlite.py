@@ -240,6 +240,9 @@ class _OpenFile:
             undo.callback(writer.close)
             migrate(writer, self.path, schema.bundled(), _log.info)
             self._probe(writer)
+            # SQLite does so for a WAL that it makes, but goes on as if nothing had happened if it fails: then a power cut
+            # would take away the WAL's name, and with it all that was acknowledged.
+            sync(self.path.parent)
             self.writer = Writer(writer, self.path, settings, self.health)
             self.readers = []
             for _ in range(READERS):
@@ -274,12 +277,11 @@ class _OpenFile:
 
         A process that is killed between writing a commit and synchronising it leaves a WAL that SQLite reads as committed. A
         message found there is answered without another commit when it is sent again, and is delivered; so a power cut would
-        take away what was acknowledged. SQLite synchronises the folder only for a WAL that it makes itself.
+        take away what was acknowledged.
         """
         wal = Path(f"{self.path}-wal")
         if wal.exists():
             sync(wal)
-            sync(self.path.parent)
 
     @staticmethod
     def _probe(writer: sqlite3.Connection) -> None:

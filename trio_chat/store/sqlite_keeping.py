@@ -168,7 +168,9 @@ class SqliteKeeping:
             if await self._write(Writer.empty_wal):
                 return
             await trio.sleep(RETRY)
-        raise StoreBusy("the texts are gone from the file, but a backup that reads holds the log beside it: erase again")
+        raise StoreBusy(
+            "the texts are gone from the file, but a backup that reads, or Litestream, holds the log beside it: erase again"
+        )
 
     async def _raise_floors(self, retention: Retention, now: int) -> tuple[int, int]:
         last = await self._ask(retaining.last_user)
