@@ -138,7 +138,7 @@ class MemoryKeeping:
         return sum(key not in self._sent for key in free)
 
 
-async def _lines(told: Iterable[object]) -> AsyncGenerator[str, None]:
+async def _lines(told: Iterable[object]) -> AsyncGenerator[str, None]:  # noqa: ASYNC900  (closed in `export`)
     for one in told:
         await trio.lowlevel.checkpoint()
         yield msgspec.json.encode(one).decode()

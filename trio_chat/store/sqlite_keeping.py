@@ -222,7 +222,7 @@ class SqliteKeeping:
         return given
 
 
-async def _lines(look: Ask, pieces: Generator[list[str], None, None]) -> AsyncGenerator[str, None]:
+async def _lines(look: Ask, pieces: Generator[list[str], None, None]) -> AsyncGenerator[str, None]:  # noqa: ASYNC900  (closed in `export`)
     while piece := await look(lambda _: next(pieces, None)):
         for line in piece:
             yield line
