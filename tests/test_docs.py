@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 import trio_chat
@@ -57,6 +58,7 @@ def snippets() -> Iterator[Snippet]:
 
 
 SNIPPETS = list(snippets())
+KIT_SNIPPETS = [one for one in SNIPPETS if "open_test_chat(" in one.text and not one.label]
 
 
 # What is public, and where it is documented.
@@ -142,6 +144,25 @@ def test_the_page_of_performance_says_what_was_measured() -> None:
     assert written == generator.page(written)
 
 
+def table(text: str) -> list[list[str]]:
+    """The cells of a table in Markdown, without the line below its head."""
+    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_comparison_quotes_the_page_of_performance() -> None:
+    """Else the two pages show different figures for the same thing, and only one of them was measured."""
+    text = (DOCS / "comparison.md").read_text(encoding="utf-8")
+    quoted = re.search(r"^<!-- rows of: (.*) -->\n(.*?)^<!-- end -->", text, re.MULTILINE | re.DOTALL)
+    assert quoted
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    measured = page.partition("<!-- generated: side-by-side -->")[2].partition("<!-- end -->")[0]
+    head, *rows = table(measured)
+    columns = [head.index(name) for name in ("system", "a second", "p50 ms", "syncs per 1,000")]
+    wanted = [[row[column] for column in columns] for row in rows if row[0] == quoted[1]]
+    assert table(quoted[2])[1:] == [row for row in wanted if not row[0].startswith("bare echo")]
+
+
 NOT_RUN = {
     "Dockerfile": "needs Docker",
     "trio-chat.socket": "needs systemd",
@@ -181,10 +202,10 @@ def test_what_a_snippet_names_exists(snippet: Snippet) -> None:
                 assert hasattr(importlib.import_module(module), node.attr), node.attr
 
 
-@pytest.mark.parametrize("snippet", [one for one in SNIPPETS if one.page == "testing.md" and not one.label], ids=str)
+@pytest.mark.parametrize("snippet", KIT_SNIPPETS, ids=str)
 async def test_a_snippet_of_the_kit_runs(snippet: Snippet, autojump_clock: MockClock) -> None:
-    """Else who learns to test from this page learns something that fails."""
-    names: dict[str, Any] = {"pytest": pytest, "wire": wire, "open_test_chat": open_test_chat}
+    """Else who learns from these pages how to test, retrieve or moderate learns something that fails."""
+    names: dict[str, Any] = {"pytest": pytest, "wire": wire, "open_test_chat": open_test_chat, "replace": replace}
     names |= {name: getattr(trio_chat, name) for name in ("Hooks", "NotAllowed", "Outgoing", "Push", "Rejected")}
     names |= {"Gone": Gone, "RetryAfter": RetryAfter}
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | annotations.compiler_flag
