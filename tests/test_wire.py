@@ -878,6 +878,14 @@ def test_an_entrys_size_is_what_it_takes(entry: Message) -> None:
 
 
 @given(server_frames)
+@example(
+    ConversationsAnswer(
+        ref="r",
+        conversations=(Conversation(peer="b", last=None, unread=0, delivered=1, read=2, own_delivered=3, own_read=4),),
+        more=False,
+        next=None,
+    )
+)
 def test_the_weight_of_a_frame_is_about_its_size(frame: ServerFrame) -> None:
     """Else the bound of what waits to be sent bounds nothing: a frame must not weigh far less than it takes."""
     assert len(wire.encode(frame)) <= 6 * wire.weight(frame) + 500
