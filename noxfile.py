@@ -120,6 +120,14 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session(python=OLDEST, requires=["build"])
+def complete(session: nox.Session) -> None:
+    """Whether every type that a user of the package sees is said, and not left to a type checker to guess; needs Node.js."""
+    session.install(f"{_wheel(session)}[jwt,metrics]", "pyright", "pytest")
+    with session.chdir(session.create_tmp()):
+        session.run("pyright", "--verifytypes", "trio_chat", "--ignoreexternal", silent=True)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as HTML in docs/_build; warnings are errors."""
