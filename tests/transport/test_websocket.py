@@ -563,6 +563,7 @@ async def test_a_flooding_peer_that_pings_is_no_failure(autojump_clock: MockCloc
     """Else answering its ping while it is told to go is logged as a failure of the server's, and it is not told."""
     autojump_clock.autojump_threshold = math.inf
     async with connected(lockstep=True) as (transport, peer, nursery):
+        await trio.testing.wait_all_tasks_blocked()  # it reads
         nursery.start_soon(transport.close, CloseCode.FLOODING, "")
         await trio.testing.wait_all_tasks_blocked()
         await peer.send(frame(PING, b"are you there?"))
