@@ -68,8 +68,8 @@ def _group(name: str) -> list[str]:
 def _sources() -> list[str]:
     """The Python files that may do something async and that others run.
 
-    Of the tests ruff has to say enough: flake8-async takes minutes for them, and a task of theirs that cannot be cancelled is
-    a test that does not end.
+    Of the tests ruff has to say enough: flake8-async takes minutes for them, and a task of theirs that cannot be cancelled
+    is a test that does not end.
     """
     folders = [ROOT / name for name in ("trio_chat", "examples", "benchmarks")]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
