@@ -54,6 +54,7 @@ def test_pictures_of_the_page(crowd: Crowd, server: Server, tmp_path: Path) -> N
     expect(alice.page.locator("#conversations .online")).to_have_count(2)
     take(alice, folder, "desktop-light")
     bob.says("I will")
+    bob.ticks("read")  # for typing is not told to those for whom anything else is on its way
     alice.page.locator("#text").press_sequentially("Good")
     expect(bob.page.locator("#presence")).to_have_text("typing…")
     take(bob, folder, "desktop-dark", quiet=bob.page.locator("#presence.typing"))

@@ -88,12 +88,13 @@ class Storm:
             wait = min(10.0, 2 * wait)
 
     async def _until_stored(self, peer: Peer, id: str, given: list[Entry]) -> None:
-        while True:
-            for frame in await peer.read():
+        stored = False
+        while not stored:
+            for frame in await peer.read():  # to the last of them: what was read together with the answer counts as well
                 if frame["type"] == "messages":
                     given += entries(frame)
-                elif frame["type"] == "stored" and id in [item["id"] for item in frame["messages"]]:
-                    return
+                elif frame["type"] == "stored":
+                    stored = stored or id in [item["id"] for item in frame["messages"]]
                 elif frame["type"] == "error":
                     self.wrongs.append(f"{frame}")
 
