@@ -68,8 +68,9 @@ def test_all_messages_of_a_read_are_there_at_once() -> None:
 
 def test_what_is_no_message_yet_does_not_wait_to_be_taken() -> None:
     """It would wake the session for nothing, as often as a peer likes."""
-    _, events = fed(frame(TEXT, b"unfinished", fin=False), frame(PONG), frame(TEXT, b"x")[:3])
+    engine, events = fed(frame(TEXT, b"unfinished", fin=False), frame(PONG), frame(TEXT, b"x")[:3])
     assert events == []
+    assert not engine.waiting
 
 
 def test_every_length_form_is_understood() -> None:
