@@ -288,16 +288,19 @@ def _size(text: str) -> int:
 
 def weight(frame: ServerFrame) -> int:
     """About how many bytes the frame takes, without encoding it: for bounding what waits to be sent."""
+    size = 100
     if isinstance(frame, Messages):  # these two first, and in a plain loop: they are nearly all there is
-        size = 100
         for message in frame.messages:
             size += 200 if message.text is None else 200 + _size(message.text)
         return size
     if isinstance(frame, Stored):
-        size = 0
         for item in frame.messages:
             size += 120 if item.text is None else 120 + _size(item.text)
         return size
+    return _weight_of_answer(frame)
+
+
+def _weight_of_answer(frame: ServerFrame) -> int:
     match frame:
         case HistoryAnswer(messages=messages):
             return 100 + sum(_size(message.text or "") + 200 for message in messages)
