@@ -12,7 +12,7 @@ ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
 PAGES: Final = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
 
-_FENCED: Final = re.compile(
+FENCED: Final = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,}|~{3,}|:{3,}) *(?P<info>\S.*?)? *\n(?P<text>(?:.*\n)*?)(?P=indent)(?P=fence) *$",
     re.MULTILINE,
 )
@@ -38,7 +38,7 @@ def fenced(pages: Iterable[Path] = PAGES) -> Iterator[Fenced]:
     """Every block of every page, without its indentation."""
     for path in pages:
         whole = path.read_text(encoding="utf-8")
-        for found in _FENCED.finditer(whole):
+        for found in FENCED.finditer(whole):
             language, _, label = (found["info"] or "").partition(" ")
             text = re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE)
             yield Fenced(path.name, whole.count("\n", 0, found.start()) + 1, language, label.strip(), text)
