@@ -16,3 +16,5 @@ html_title = "trio-chat"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 autodoc_typehints = "signature"
+# As they are written: `unix_ms`, and not `<function unix_ms at …>`.
+autodoc_preserve_defaults = True
