@@ -47,7 +47,7 @@ def _without_limits(text: str) -> str:
 
 def _readable(*given: Any) -> tuple[str | None, str | None] | None:
     """A signature as one would write it."""
-    _, _, _, obj, _, signature, returned = given
+    _, _, _, obj, _, signature, returned = given  # and which Sphinx, of what kind and name, with which options
     if signature is None:
         return None
     signature = re.sub(r" ?= ?(?:<[^<>]*>|_\w+|lambda _: \.\.\.)(?=[,)])", " = ...", _without_limits(signature))
