@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import stat
@@ -74,7 +75,7 @@ def named() -> Iterator[Said]:
 
 def ours(said: Said) -> Said | None:
     """What is said to ``trio-chat``, without what stands for something else."""
-    program, *words = said.words
+    program, *words = [*itertools.dropwhile(re.compile(r"\w+=").match, said.words)] or [""]
     if program.rpartition("/")[2] != "trio-chat":
         return None
     return Said(said.place, tuple(word.strip("[]") for word in words if word != "…"))
@@ -163,6 +164,7 @@ def test_what_is_wrong_is_noticed() -> None:
         ("trio-chat", "chat", "--as", "b", "a"),
         ("trio-chat", "stats"),
     ]
+    assert ours(Said("", ("A=1", ".venv/bin/trio-chat", "serve", "…"))) == Said("", ("serve",))
     for wrong in (("nothing",), ("push", "nothing"), ("serve", "--nothing"), ("serve", "--port", "many"), ("token",)):
         with pytest.raises(click.UsageError):
             parsed(wrong)

@@ -8,6 +8,7 @@ import hmac
 import importlib
 import inspect
 import json
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -50,7 +51,7 @@ from trio_chat.testing.clocks import in_step
 from .authenticators import tokens
 from .push.far import HELLO, Asked, Reply, far_away, reply, target
 from .push.test_fcm import TAKEN, account
-from .snippets import ROOT, Fenced, Shown, fenced, snippets
+from .snippets import PAGES, ROOT, Fenced, Shown, fenced, snippets
 from .support import UPGRADE, answer, ask, closed, dial, enter, request
 from .transport.peer import Peer
 
@@ -103,6 +104,9 @@ def test_no_snippet_goes_by_another_name() -> None:
     """Else one that is called ``py`` or ``{code-block} python`` would be run by nobody, and not be missed."""
     assert [f"{one}: {one.language}" for one in fenced() if one.language not in LANGUAGES] == []
     assert [str(one) for one in fenced() if "code-block::" in one.text or "doctest::" in one.text] == []
+    fences = re.compile(r"^[ >]*(?:```|~~~)", re.MULTILINE)  # one that is not closed, or in a quotation, would not be found
+    for page in PAGES:
+        assert len(fences.findall(page.read_text(encoding="utf-8"))) == 2 * len(list(fenced([page]))), page
 
 
 def test_a_snippet_is_found_wherever_it_stands(tmp_path: Path) -> None:
