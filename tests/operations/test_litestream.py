@@ -96,9 +96,23 @@ async def name_of_log(url: str) -> str:
         return (await frame(bob, wire.Welcome)).log
 
 
+async def take(url: str, state: Path, until: str) -> list[str]:
+    """The ids of what bob's device is given that it has not had, up to the one he waits for."""
+    ids: list[str] = []
+    with trio.fail_after(PATIENCE):
+        async with open_client(f"{url}?user=bob", device="phone", state=state) as bob:
+            async for message in bob.messages():
+                await message.ack()
+                ids.append(message.id)
+                if message.id == until:
+                    break
+    return ids
+
+
 async def test_what_is_replicated_survives_the_disk(tmp_path: Path) -> None:
     """The file that is put back would not open, lack messages, or look to every client like the one that is lost."""
     replica = Replica(tmp_path)
+    state = tmp_path / "bob.db"
     stored: list[str] = []
     async with server(replica.db, "--rate-limit", "off") as (serving, url):
         log = await name_of_log(url)
@@ -115,6 +129,7 @@ async def test_what_is_replicated_survives_the_disk(tmp_path: Path) -> None:
             assert await replica.synced()
             for n in range(20):
                 await alice.send("bob", "perhaps not replicated any more", id=f"late-{n}")
+            had = await take(url, state, "late-19")
             litestream.kill()
             os.kill(serving.pid, signal.SIGKILL)
             nursery.cancel_scope.cancel()
@@ -126,9 +141,15 @@ async def test_what_is_replicated_survives_the_disk(tmp_path: Path) -> None:
     assert (code, said.startswith(f"restored {replica.db}: "), errors) == (0, True, "")
     async with server(replica.db) as (_, url):
         assert await name_of_log(url) != log
+    await trio.Path(replica.restored).replace(replica.db)  # by hand this time
+    async with server(replica.db, "--restored") as (_, url):
+        assert await name_of_log(url) != log
+        async with open_client(f"{url}?user=alice") as alice:
+            await alice.send("bob", "of the new history, with a number that another one had", id="new")
+        assert not {*await take(url, state, "new")} & {*had}
     with closing(sqlite3.connect(replica.db)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         held = [id for (id,) in connection.execute("SELECT client_id FROM messages ORDER BY id")]
         (head,) = connection.execute("SELECT head FROM users WHERE name = 'bob'").fetchone()
-    assert {*replicated} <= {*held}
+    assert {*replicated, "new"} <= {*held}
     assert head == len(held)

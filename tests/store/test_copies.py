@@ -12,8 +12,10 @@ import trio
 
 from trio_chat.core.batch import Batch, Draft, Opening
 from trio_chat.errors import ConfigurationError, StoreLocked
+from trio_chat.store import copies
 from trio_chat.store.copies import Copied, back_up, renew, restore
 from trio_chat.store.sqlite import SqliteStore
+from trio_chat.store.writer import Writer
 
 
 def unseen(done: int, total: int) -> None:
@@ -59,6 +61,55 @@ async def test_a_copy_beside_a_server_holds_what_was_stored(tmp_path: Path) -> N
     assert seen[-1][0] == seen[-1][1] > 0
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600  # noqa: ASYNC240
     assert sorted(os.listdir(tmp_path)) == ["chat.db", "chat.db.lock", "copy.db"]  # noqa: PTH208  (names)
+
+
+async def test_what_is_copied_goes_to_the_disk_along_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else hundreds of megabytes go there at once at the end, and every commit of the server waits for that."""
+    path, copy = tmp_path / "chat.db", tmp_path / "copy.db"
+    async with SqliteStore(path) as store:
+        for number in range(20):
+            await store.append(draft(str(number), "x" * 16_000), 1)
+    monkeypatch.setattr(copies, "_PAGES", 5)
+    monkeypatch.setattr(copies, "_SLICE", 10)
+    synced: list[int] = []
+    rests: list[float] = []
+    done = 0
+
+    def advance(now: int, _: int) -> None:
+        nonlocal done
+        done = now
+
+    monkeypatch.setattr("os.fsync", lambda _: synced.append(done))
+    monkeypatch.setattr("time.monotonic", iter(range(10_000)).__next__)
+    monkeypatch.setattr("time.sleep", rests.append)
+    back_up(path, copy, advance)
+    assert done > 100
+    along = synced[: rests.count(1)]  # what comes after is the end, of which nobody rests
+    assert along == [*range(10, done + 1, 10)]
+    assert rests[:4] == [copies._PAUSE, 1, copies._PAUSE, 1]  # as long as it took
+
+
+async def test_the_servers_log_is_held_for_no_longer_than_the_copying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it grows while the copy is looked at, too, and the longer it is the longer its copying stalls the server."""
+    path = tmp_path / "chat.db"
+    emptied: list[bool] = []
+    look = copies._require_sound
+    async with SqliteStore(path) as store:
+        await store.append(draft("1"), 1)
+
+        def meanwhile(*_: int) -> None:
+            emptied.append(trio.from_thread.run(store._write, Writer.empty_wal))
+
+        def looking(copy: Path) -> int:
+            meanwhile()
+            return look(copy)
+
+        monkeypatch.setattr(copies, "_require_sound", looking)
+        await trio.to_thread.run_sync(back_up, path, tmp_path / "copy.db", meanwhile)
+    assert emptied == [*(False for _ in emptied[1:]), True]
+    assert len(emptied) > 1
 
 
 async def test_what_is_put_back_is_another_history(tmp_path: Path) -> None:

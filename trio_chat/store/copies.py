@@ -32,6 +32,8 @@ _PAGES: Final = 100
 """Pages (400 KiB) between two looks at whoever waits for the disk: a commit waits for no more than these."""
 _PAUSE: Final = 0.001
 """Seconds of rest after them, so that a server beside does not feel it."""
+_SLICE: Final = 10 * _PAGES
+"""Pages (4 MB) after which what was written goes to the disk. All of it at the end would have commits wait for a second."""
 
 
 class Copied(Struct, frozen=True, kw_only=True):
@@ -58,6 +60,8 @@ def back_up(path: Path, to: Path, advance: Advance, *, replace: bool = False) ->
         reading.execute("BEGIN")
         with _arriving(to) as partial:
             _copy(reading, partial, advance)
+            # Not for longer than need be: while it is held, the server's WAL cannot begin anew.
+            reading.execute("ROLLBACK")
             messages = _require_sound(partial)
     return Copied(path=str(to), bytes=to.stat().st_size, messages=messages)
 
@@ -130,11 +134,21 @@ def _arriving(path: Path, *, before: Callable[[], object] = lambda: None) -> Ite
 
 
 def _copy(reading: sqlite3.Connection, to: Path, advance: Advance) -> None:
-    def progress(_: int, left: int, total: int) -> None:
-        advance(total - left, total)
-        time.sleep(_PAUSE)
+    written = 0
 
-    with contextlib.closing(sqlite3.connect(to, isolation_level=None)) as target:
+    def progress(_: int, left: int, total: int) -> None:
+        nonlocal written
+        advance(total - left, total)
+        pause = _PAUSE
+        if total - left >= written + _SLICE:
+            written = total - left
+            began = time.monotonic()
+            os.fsync(file.fileno())
+            pause = time.monotonic() - began  # the disk is the server's for as long as it was ours
+        time.sleep(pause)
+
+    # Opened before and closed after SQLite's: closing one descriptor of a file drops the locks held by another.
+    with to.open("rb") as file, contextlib.closing(sqlite3.connect(to, isolation_level=None)) as target:
         reading.execute("SELECT epoch FROM store").fetchone()  # a snapshot is taken by the first look
         reading.backup(target, pages=_PAGES, progress=progress)
         # One file, without a WAL that whoever copies it could forget; serving it changes that again.

@@ -31,8 +31,8 @@ CHECKPOINT_PAGES = 4000
 RESTART_PAGES = 16_000
 """A WAL this much longer than when it last began anew (64 MB) is worth waiting for readers, see `Writer._restart`."""
 
-RESTART_MS = 500
-"""How long it may wait: a commit that is due meanwhile comes so much later."""
+RESTART_MS = 100
+"""How long it may wait: a commit that is due meanwhile comes so much later. Pages take a few, and a backup stays anyhow."""
 
 EMPTY_MS = 50
 """The same where the WAL is to be emptied, which is tried again and again."""
