@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import inspect
@@ -12,21 +11,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import trio
-from msgspec.structs import replace
-from trio.testing import MockClock
 
-import trio_chat
-from trio_chat import wire
 from trio_chat.client import open_client
-from trio_chat.push.base import Gone, RetryAfter
-from trio_chat.testing import open_test_chat
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
+from .snippets import DOCS, ROOT, snippets
+
 PUBLIC = ("trio_chat", "trio_chat.authenticators", "trio_chat.client", "trio_chat.testing")
 
 
@@ -37,28 +30,6 @@ def loaded(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-class Snippet(NamedTuple):
-    page: str
-    label: str
-    text: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def snippets() -> Iterator[Snippet]:
-    """The Python in the prose."""
-    for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
-        text = path.read_text(encoding="utf-8")
-        for found in re.finditer(r"^```python *(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
-            yield Snippet(path.name, found[1], found[2], text.count("\n", 0, found.start()) + 1)
-
-
-SNIPPETS = list(snippets())
-KIT_SNIPPETS = [one for one in SNIPPETS if "open_test_chat(" in one.text and not one.label]
 
 
 # What is public, and where it is documented.
@@ -187,36 +158,10 @@ def test_every_example_is_in_the_index_and_run() -> None:
 # What is shown.
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
-def test_what_a_snippet_names_exists(snippet: Snippet) -> None:
-    """Else a reader copies what does not compile, or imports a name that was never there or is no longer."""
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | annotations.compiler_flag
-    compile(snippet.text, str(snippet), "exec", flags=flags, dont_inherit=True)
-    for node in ast.walk(ast.parse(snippet.text)):
-        match node:
-            case ast.ImportFrom(module=str(module), names=names) if module.startswith("trio_chat"):
-                for alias in names:
-                    assert hasattr(importlib.import_module(module), alias.name), alias.name
-            case ast.Attribute(value=ast.Name(id="trio_chat" | "authenticators" as place)):
-                module = "trio_chat" if place == "trio_chat" else "trio_chat.authenticators"
-                assert hasattr(importlib.import_module(module), node.attr), node.attr
-
-
-@pytest.mark.parametrize("snippet", KIT_SNIPPETS, ids=str)
-async def test_a_snippet_of_the_kit_runs(snippet: Snippet, autojump_clock: MockClock) -> None:
-    """Else who learns from these pages how to test, retrieve or moderate learns something that fails."""
-    names: dict[str, Any] = {"pytest": pytest, "wire": wire, "open_test_chat": open_test_chat, "replace": replace}
-    names |= {name: getattr(trio_chat, name) for name in ("Hooks", "NotAllowed", "Outgoing", "Push", "Rejected")}
-    names |= {"Gone": Gone, "RetryAfter": RetryAfter}
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | annotations.compiler_flag
-    running = eval(compile(snippet.text, str(snippet), "exec", flags=flags, dont_inherit=True), names)
-    await running
-
-
 @pytest.mark.process
 async def test_the_tutorial_by_the_text_alone(tmp_path: Path) -> None:
     """Else the first ten minutes with this library are the last: its files are run as they stand, on a free port."""
-    files = {one.label: one.text for one in SNIPPETS if one.page == "tutorial.md"}
+    files = {one.label: one.text for one in snippets([DOCS / "tutorial.md"])}
     assert list(files) == ["app.py", "test_app.py"]
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")

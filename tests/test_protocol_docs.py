@@ -27,6 +27,8 @@ from trio_chat.retrieval import Conversation, Device, SearchHit, check_combinati
 from trio_chat.settings import Settings
 from trio_chat.wire import ClientFrame, ServerFrame
 
+from .snippets import fenced
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "protocol.md").read_text(encoding="utf-8")
@@ -459,6 +461,38 @@ def _examples(side: str) -> Iterator[str]:
 def test_there_are_no_examples_that_nobody_checks() -> None:
     """Else an example of no side, or with its side misspelt, is not checked by the tests below."""
     assert set(re.findall(r"^```(json.*)$", TEXT, flags=re.MULTILINE)) == {"json client", "json server"}
+
+
+def _conversations() -> Iterator[tuple[str, bool, str]]:
+    """Where a frame of a conversation stands, whether it is the client's, and the frame: it may go on in the next line."""
+    for block in fenced():
+        if block.language == "text" and '{"type"' in block.text:
+            whole = re.sub(r"\n {2,}(?=\S)", "", block.text)
+            for line in whole.splitlines():
+                if '{"type"' in line:
+                    yield str(block), line[0] in "→>", line[2:]
+
+
+CONVERSATIONS = list(_conversations())
+REFUSED = ['{"type":"shout"}']
+"""What a client says to see it refused."""
+
+
+def test_there_are_conversations() -> None:
+    """Else the next test looks at nothing, or at one page only."""
+    assert {place.partition(":")[0] for place, _, _ in CONVERSATIONS} == {"protocol.md", "write-a-client.md"}
+    assert {True, False} == {client for _, client, _ in CONVERSATIONS}
+
+
+@pytest.mark.parametrize(("place", "client", "frame"), CONVERSATIONS)
+def test_what_is_said_in_a_conversation_is_a_frame(place: str, client: bool, frame: str) -> None:
+    """Else who builds a client by what two sides say to each other on a page sends, or waits for, what there is not."""
+    assert accepted(frame.encode()) is (client and frame not in REFUSED)
+    shown = json.loads(frame)
+    assert (CLIENT if client else SERVER).is_valid(shown) is (frame not in REFUSED), place
+    if not client:
+        known = json.loads(msgspec.json.encode(wire.decode_server(frame.encode())))
+        assert shown.keys() <= known.keys(), f"{place}: it says what no server does"
 
 
 @pytest.mark.parametrize("frame", [*_examples("client")])

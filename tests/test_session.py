@@ -150,13 +150,14 @@ async def test_reading_stops_with_much_uncommitted_and_resumes(autojump_clock: M
         store.hold()
         line.says(*sends(3))
         line.says(*sends(1, first=3))
-        line.says(*sends(1, first=4))
+        line.says(*sends(1, first=4))  # in hand
+        line.says(*sends(1, first=5))
         await wait_all_tasks_blocked()
         assert line.unread == 1
         store.release()
         await wait_all_tasks_blocked()
         assert line.unread == 0
-        assert store.ids("bob") == ["m0", "m1", "m2", "m3", "m4"]
+        assert store.ids("bob") == ["m0", "m1", "m2", "m3", "m4", "m5"]
 
 
 async def test_reading_stops_with_much_unsent_and_resumes(autojump_clock: MockClock) -> None:
@@ -165,13 +166,14 @@ async def test_reading_stops_with_much_unsent_and_resumes(autojump_clock: MockCl
     async with session_on(line, settings=Settings(outbox_bytes=1000)):
         line.taking = trio.Event()
         line.says(*[PING] * 10)
+        line.says(PING)  # in hand
         line.says(PING)
         await wait_all_tasks_blocked()
         assert line.unread == 1
         line.taking.set()
         await wait_all_tasks_blocked()
         assert line.unread == 0
-        assert len(line.got(wire.Pong)) == 11
+        assert len(line.got(wire.Pong)) == 12
 
 
 async def test_junk_is_answered_and_the_connection_stays(autojump_clock: MockClock) -> None:

@@ -295,7 +295,7 @@ async def open_chat(
         ConfigurationError: a setting is out of its range, or the store cannot be served (`StoreLocked`,
             `SchemaMismatch`), or this is not Trio; the block was not entered.
         BaseExceptionGroup: a task of the chat failed, which cancels the block. An exception of the block itself leaves as
-        it is.
+            it is.
     """
     if not trio.lowlevel.in_trio_run():
         raise ConfigurationError(NO_TRIO)

@@ -55,8 +55,7 @@ def load(environ: Mapping[str, str], file: Path | None = None, **options: Any) -
 
     Raises:
         ConfigurationError: the file cannot be read or is not TOML, it names a setting that does not exist, or a value is
-        not one;
-            one sentence says which and where.
+            not one; one sentence says which and where.
     """
     values: dict[str, object] = {}
     sources: dict[str, str] = {}

@@ -91,7 +91,6 @@ class Engine:
         self._parser = self._parse()
         # What `take` and `events` will give.
         self._messages: list[bytes | None] = []
-        self._rung = False
         self._controls_at_read = 0
         self._pings: list[bytes] = []
         self._closing: CloseConnection | None = None
@@ -106,6 +105,11 @@ class Engine:
         """
         begun = self._buffer or self._frame_begun or self._opcode is not None
         return self._messages_begun if begun else 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are messages to `take`."""
+        return bool(self._messages)
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Take what was read from the peer. `events` and `take` tell what it was."""
@@ -125,16 +129,12 @@ class Engine:
             self.fail(violation.code, violation.reason)
 
     def events(self) -> Iterator[Event]:
-        """What happened since the last call, in wsproto's terms.
+        """What happened since the last call and is to be answered, in wsproto's terms. Messages are not in it: see `take`.
 
-        The newest pings, each as a `Ping` to be answered, then one empty `TextMessage` if there is something to `take`, then
-        `CloseConnection` if the peer closed or was refused.
+        The newest pings, each as a `Ping`, then `CloseConnection` if the peer closed or was refused.
         """
         events: list[Event] = [Ping(payload=payload) for payload in self._pings]
         self._pings.clear()
-        if self._rung:
-            events.append(TextMessage(data=""))
-            self._rung = False
         if self._closing is not None:
             events.append(self._closing)
             self._closing = None
@@ -312,7 +312,6 @@ class Engine:
         # After our close frame nobody takes messages any more; they must not pile up.
         if self.state is ConnectionState.OPEN:
             self._messages.append(payload if opcode is Opcode.TEXT else None)
-            self._rung = True
 
     def _end(self, code: int, reason: str) -> None:
         """The peer closed, or is refused: hear nothing more of it, and have the close frame answered if it is the first."""

@@ -306,14 +306,18 @@ class Registry:
                     return
 
     def _perform(self, effects: list[Effect]) -> None:
+        sessions = self._sessions
         for effect in effects:
-            if isinstance(effect, Fulfil):
+            if isinstance(effect, Send):  # as nearly all are
+                if (session := sessions.get(effect.connection)) is not None:
+                    session.send(effect.frame)
+            elif isinstance(effect, Fulfil):
                 self._fulfil(effect)
             elif isinstance(effect, Judge):
                 self._policy.submit(effect)
             elif isinstance(effect, Unjudge):
                 self._policy.withdraw(effect.serials)
-            elif (session := self._sessions.get(effect.connection)) is None:
+            elif (session := sessions.get(effect.connection)) is None:
                 pass  # it has ended, and its Disconnected is on the way
             elif isinstance(effect, Load):
                 self._loader.submit(effect.connection, effect.request)
@@ -345,10 +349,8 @@ class Registry:
             call.done.set()
 
 
-def _carry_out(effect: Send | Offer | Tell | Pause | Resume | Ping, session: SessionPort) -> None:
+def _carry_out(effect: Offer | Tell | Pause | Resume | Ping, session: SessionPort) -> None:
     match effect:
-        case Send(_, frame):
-            session.send(frame)
         case Offer(_, frame):
             session.offer(frame)
         case Tell(_, key, frame):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -50,9 +51,9 @@ class Transport(Protocol):
         ...
 
     async def receive(self) -> list[bytes | None]:
-        """All complete messages of at least one read: a text message's bytes, None for a binary one. May be empty.
+        """All complete messages of at least one read: a text message's bytes, None for a binary one.
 
-        Cancelling is safe: no message is lost.
+        Does not wait if there are some. Cancelling is safe: no message is lost.
 
         Raises:
             ConnectionEnded: all messages were handed over and there will be no more.
@@ -131,9 +132,9 @@ class _Outbox:
 class Session:
     """A reader and a writer for one connection. Lives as long as `run`; the other methods return at once.
 
-    The reader hands all frames of one read to the registry and reads again only when they are taken in, when the connection
-    has not too much uncommitted, and when its outbox is small: a connection is slowed by itself only. The writer takes all
-    that waits in the outbox and writes it at once.
+    The reader hands all frames of one read to the registry, and those of the next only when they are taken in, when the
+    connection has not too much uncommitted, and when its outbox is small: a connection is slowed by itself only. The writer
+    takes all that waits in the outbox and writes it at once.
 
     At `expires`, a time of Trio's clock, all of it ends with 4401.
     """
@@ -256,26 +257,30 @@ class Session:
                 chat.leave(self)
 
     def _may_read(self) -> bool:
-        return not self._paused and not self._handed_over and self._outbox.size < self._settings.outbox_bytes
+        return not self._paused and self._outbox.size < self._settings.outbox_bytes
+
+    async def _until(self, may: Callable[[], bool]) -> bool:
+        """Wait until reading may go on; False if it is to stop. Does not wait if it may."""
+        while self._reading and not may():
+            self._read_wanted = trio.Event()
+            await self._read_wanted.wait()
+        return self._reading
 
     async def _read(self, chat: Chat) -> None:
         """Read until the connection ends, and then end the session; or until reading is stopped: the writer goes on."""
         put = chat.registry.put
-        while True:  # noqa: ASYNC913  (every turn waits, receives or returns)
-            while self._reading and not self._may_read():
-                self._read_wanted = trio.Event()
-                await self._read_wanted.wait()
-            if not self._reading:
-                return
+        while await self._until(self._may_read):
             try:
                 texts = await self._transport.receive()
             except ConnectionEnded as ended:
                 self._left = ended
                 self._scope.cancel()
                 return
-            if texts and self._reading:
-                self._handed_over = True
-                put(Received(self.connection, tuple(self._decoded(texts))))
+            # Only now, with the next read in hand: who writes slowly is woken once for each, and who writes fast waits.
+            if not await self._until(lambda: not self._handed_over and self._may_read()):
+                return
+            self._handed_over = True
+            put(Received(self.connection, tuple(self._decoded(texts))))
 
     def _decoded(self, texts: list[bytes | None]) -> list[wire.ClientFrame | InvalidFrame]:
         """The frames of one read, up to the bad one for which the core closes the connection: a flood is not worth more."""

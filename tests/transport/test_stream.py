@@ -368,3 +368,30 @@ async def test_a_peer_that_resets_is_a_broken_stream() -> None:
         with pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
         await stream.aclose()
+
+
+async def test_what_there_is_no_room_for_follows() -> None:
+    """The first bytes go straight to the kernel, the rest by way of the stream: else some are lost or come twice."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    told: list[int] = []
+    data = bytes(range(256)) * 20_000
+    async with listener, await trio.testing.open_stream_to_socket_listener(listener) as theirs:
+        stream = guard(await listener.accept(), lambda: told.append(1))
+        await stream.send_all(data[:10])
+        assert told == [1]
+        taken = [await theirs.receive_some()]
+        assert taken == [data[:10]]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, data)
+            await trio.testing.wait_all_tasks_blocked()
+            assert is_cut_short(stream) is False
+            received = bytearray()
+            while len(received) < len(data):
+                received += await theirs.receive_some()
+        assert received == data
+        assert len(told) > len(data) // SLICE_BYTES
+        stream.unnoticed = True
+        told.clear()
+        await stream.send_all(b"a ping")
+        assert told == []
+        await trio.aclose_forcefully(stream)

@@ -217,9 +217,8 @@ class _Through(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         stream = await self._connect()
         url = request.url
-        origin = httpcore2.Origin(url.raw_scheme, url.raw_host, url.port or 80)
-        connection = httpcore2.AsyncHTTP11Connection(origin, _Stream(stream))
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        connection = httpcore2.AsyncHTTP11Connection(target.origin, _Stream(stream))
         try:
             response = await connection.handle_async_request(
                 httpcore2.Request(request.method, target, headers=request.headers.raw, extensions=request.extensions)

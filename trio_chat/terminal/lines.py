@@ -40,7 +40,8 @@ async def converse(access: Access, peer: str, wait: float) -> None:
             printing.start_soon(_print, client, peer)
             await sender.run(wait)
             printing.cancel_scope.cancel()
-        left = client.statistics().pending
+        held = client.statistics()
+        left = held.unwritten + held.pending
         await watch.leave()
     if left:
         kept = f"they are kept in {access.state}, for the next send or chat" if access.state else "they may be stored"

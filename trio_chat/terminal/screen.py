@@ -60,7 +60,8 @@ async def show(access: Access, peer: str, wait: float) -> None:
         screen = Screen(Conversation(peer), keep=access.state is not None, wait=wait)
         talk = Talk(client, screen.conversation, screen.changed)
         await screen.run(talk)
-        left = client.statistics().pending
+        held = client.statistics()
+        left = held.unwritten + held.pending  # what is on its way to the file is written when the client is closed
     if left:
         kept = (
             f"kept in {access.state}, for the next send or chat" if access.state else "lost, if the server does not have it"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection
+from wsproto.events import CloseConnection, TextMessage
 
 from ..engine import Engine
 from ..errors import CloseCode
@@ -40,6 +41,7 @@ CONTROL_SECONDS: Final = 10.0
 _HEADER_BYTES: Final = 10  # RFC 6455 §5.2: a server's longest frame header
 _ABNORMAL: Final = 1006  # RFC 6455 §7.4.1: there was no close frame; what trio-websocket says of a broken stream
 _WAKE: Final = b"\0"
+_QUEUED: Final = TextMessage(data="")
 
 
 class _JudgedStream(trio.abc.Stream):
@@ -51,15 +53,24 @@ class _JudgedStream(trio.abc.Stream):
         self._message_seconds = message_seconds
         self.over = False
         """Set when nothing more is to be read; the reader task ends then."""
+        self.rung = trio.Event()
+        """Set when the engine may have messages to be taken, or never will again. Whoever waits puts a new one here."""
+        self.taken = trio.Event()
+        """Set when they were taken, or are of no interest any more: then the next ones are read."""
+        self._turn = trio.Lock()
         self._message = 0
         self._deadline = math.inf
         self._controls = 0
         self._controls_since = -math.inf
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self.over:
-            raise trio.ClosedResourceError
         engine = self._engine
+        while engine.waiting and engine.state is ConnectionState.OPEN:  # one read at a time is handed over
+            self.rung.set()
+            self.taken = trio.Event()
+            await self.taken.wait()
+        if self.over or engine.state is ConnectionState.CLOSED:
+            raise trio.ClosedResourceError
         if engine.controls - self._controls > CONTROLS:
             now = trio.current_time()
             if now - self._controls_since < CONTROL_SECONDS:
@@ -80,7 +91,15 @@ class _JudgedStream(trio.abc.Stream):
         if self.over:  # `close` may be writing its last word, beside the lock by which trio-websocket's tasks take turns
             await trio.lowlevel.checkpoint_if_cancelled()
             raise trio.ClosedResourceError
-        await self._stream.send_all(data)
+        # Tasks take turns here and not only in trio-websocket, whose lock costs a wake-up also when it is free.
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            await self._turn.acquire()
+        try:
+            await self._stream.send_all(data)
+        finally:
+            self._turn.release()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -124,7 +143,7 @@ class WebSocketTransport:
         self._connection = WebSocketConnection(
             self._judged,
             cast("WSConnection", self._engine),  # it has what WebSocketConnection uses of one
-            message_queue_size=1,  # one doorbell; the messages themselves are bounded by the reads behind it
+            message_queue_size=0,  # it hands over no messages: they are taken from the engine
             max_message_size=2**62,  # the engine's business
             receive_buffer_size=READ_BYTES,
         )
@@ -143,27 +162,27 @@ class WebSocketTransport:
         finally:
             self._running = False
             self._ended.set()
+            self._judged.rung.set()
 
     async def receive(self) -> list[bytes | None]:
-        """All messages of at least one read; may be empty. Cancelling loses nothing.
+        """All messages of at least one read. Without waiting if there are some; cancelling loses nothing.
 
         While `close` is at work this waits for it: the end of the messages is no reason to interrupt it.
 
         Raises:
             ConnectionEnded: everything was handed over and there will be no more.
         """
-        try:
-            await self._connection.get_message()
-        except ConnectionClosed as closed:
-            ended = self._end(closed)
-        else:
-            return self._engine.take()
-        # A reader that was cancelled or that failed to answer a ping has not rung for what it read last.
-        if messages := self._engine.take():
-            return messages
-        if self._closed is not None:
-            await self._closed.wait()
-        raise ended
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not (messages := self._engine.take()):
+            if self._ended.is_set():
+                ended = self._end()
+                if self._closed is not None:
+                    await self._closed.wait()
+                raise ended
+            self._judged.rung = trio.Event()
+            await self._judged.rung.wait()
+        self._judged.taken.set()
+        return messages
 
     async def send(self, texts: list[bytes]) -> None:
         """Write `texts` as text messages, in order. Cancelling breaks the connection if a write had begun.
@@ -213,6 +232,7 @@ class WebSocketTransport:
             if not self._stream.cut_short:
                 with trio.move_on_after(self._close_timeout):
                     if self._running and code is not CloseCode.FLOODING:
+                        self._judged.taken.set()  # the peer's own close frame comes behind what nobody takes any more
                         await self._connection.aclose(int(code), reason)
                         # The peer's own close frame may just be being answered.
                         await self._ended.wait()
@@ -235,14 +255,17 @@ class WebSocketTransport:
             raise ConnectionEnded("the connection is closed")
 
     async def _flush(self) -> None:
-        """Write what is queued; trio-websocket keeps tasks that write at the same time apart."""
+        """Write what is queued, in turn with trio-websocket's tasks."""
+        self._check_open()
         try:
-            await self._connection.send_message("")
-        except ConnectionClosed as closed:
-            raise self._end(closed) from None
+            await self._judged.send_all(self._engine.send(_QUEUED))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            with suppress(ConnectionClosed):
+                await self._connection.send_message("")  # fails likewise, and so trio-websocket knows that it is over
+            raise self._end() from None
 
-    def _end(self, closed: ConnectionClosed) -> ConnectionEnded:
-        reason = closed.reason
+    def _end(self) -> ConnectionEnded:
+        reason = self._connection.closed
         if reason is None:
             return ConnectionEnded("the connection was cut off")
         # Who was refused may be gone before it could be told: then it was cut off, which is no code of anybody's.
