@@ -57,7 +57,7 @@ from .transport.peer import Peer
 
 pytestmark = pytest.mark.once
 
-LANGUAGES = {"python", "sh", "json", "js", "text", "{literalinclude}", "{toctree}", "{eval-rst}"}
+LANGUAGES = {"python", "sh", "json", "js", "text", "{literalinclude}", "{toctree}", "{eval-rst}", "{warning}"}
 SNIPPETS = snippets()
 OF_THE_KIT = [one for one in SNIPPETS if "open_test_chat(" in one.text and not one.label]
 FILES = {

@@ -260,9 +260,12 @@ class WebSocketTransport:
         try:
             await self._judged.send_all(self._engine.send(_QUEUED))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            with suppress(ConnectionClosed):
-                await self._connection.send_message("")  # fails likewise, and so trio-websocket knows that it is over
-            raise self._end() from None
+            pass
+        else:
+            return
+        with suppress(ConnectionClosed):
+            await self._connection.send_message("")  # fails likewise, and so trio-websocket knows that it is over
+        raise self._end()
 
     def _end(self) -> ConnectionEnded:
         reason = self._connection.closed
