@@ -256,10 +256,49 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) { return pwrite64(fd, data, size, offset); }
 
+/* Whether what is written there is told to a client, and to be recorded. */
+static int is_told(int fd)
+{
+    int domain = 0;
+    socklen_t length = sizeof domain;
+    return record_to >= 0 && !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) && domain == AF_INET;
+}
+
+static ssize_t call_write(int fd, const void *data, size_t size, int flags)
+{
+    (void)flags;
+    return real_write(fd, data, size);
+}
+
+static ssize_t call_send(int fd, const void *data, size_t size, int flags)
+{
+    REAL(ssize_t, "send", int, const void *, size_t, int);
+    return real(fd, data, size, flags);
+}
+
+static ssize_t tell(int fd, const void *data, size_t size, int flags, ssize_t (*call)(int, const void *, size_t, int))
+{
+    pthread_mutex_lock(&lock);
+    put(SEND, 0, fd, 0, data, size);
+    pthread_mutex_unlock(&lock);
+    ssize_t sent = call(fd, data, size, flags);
+    int error = errno;
+    pthread_mutex_lock(&lock);
+    put(SENT, 0, fd, sent > 0 ? sent : 0, NULL, 0);
+    pthread_mutex_unlock(&lock);
+    errno = error;
+    return sent;
+}
+
+ssize_t send(int fd, const void *data, size_t size, int flags)
+{
+    return is_told(fd) ? tell(fd, data, size, flags, call_send) : call_send(fd, data, size, flags);
+}
+
 ssize_t write(int fd, const void *data, size_t size)
 {
     if (kind_of(fd)) return pwrite64(fd, data, size, lseek64(fd, 0, SEEK_CUR));
-    return real_write(fd, data, size);
+    return is_told(fd) ? tell(fd, data, size, 0, call_write) : real_write(fd, data, size);
 }
 
 int ftruncate64(int fd, off64_t size)
@@ -335,22 +374,3 @@ static int call_fdatasync(int fd)
 
 int fsync(int fd) { return synced(fd, call_fsync); }
 int fdatasync(int fd) { return synced(fd, call_fdatasync); }
-
-ssize_t send(int fd, const void *data, size_t size, int flags)
-{
-    REAL(ssize_t, "send", int, const void *, size_t, int);
-    int domain = 0;
-    socklen_t length = sizeof domain;
-    if (record_to < 0 || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) || domain != AF_INET)
-        return real(fd, data, size, flags);
-    pthread_mutex_lock(&lock);
-    put(SEND, 0, fd, 0, data, size);
-    pthread_mutex_unlock(&lock);
-    ssize_t sent = real(fd, data, size, flags);
-    int error = errno;
-    pthread_mutex_lock(&lock);
-    put(SENT, 0, fd, sent > 0 ? sent : 0, NULL, 0);
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return sent;
-}
